@@ -1,0 +1,50 @@
+"""`data/results.json`: every measured figure that the prose of this project quotes.
+
+Each notebook records its own sections with `record`; README and answers read them with
+`load`. With them goes a fingerprint of the code that produced them, so that outputs older
+than their code can be told.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from src.files import file_hash, write_text
+from src.project import RESULTS, ROOT
+
+
+def load(path: Path = RESULTS) -> dict:
+    """All recorded results; an empty dict where none were recorded yet.
+
+    Raises ValueError when the file is not JSON, saying what to do.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path.name} is not valid JSON ({error}); delete it and run `python3 -m src run`"
+        ) from error
+
+
+def record(notebook: str, path: Path = RESULTS, **sections: dict) -> None:
+    """Replace the given sections, keep all others, and note which code made them.
+
+    notebook: its short name, "q1", "q2" or "q3".
+    sections: one JSON-serialisable dict each, e.g. `record("q1", convolution={...})`.
+    """
+    everything = load(path) | sections
+    everything["code"] = everything.get("code", {}) | {notebook: imported_code()}
+    text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def imported_code() -> dict[str, str]:
+    """SHA-256 of each `src` module that this process has imported, by its path."""
+    files = (
+        Path(module.__file__)
+        for name, module in list(sys.modules.items())
+        if (name == "src" or name.startswith("src.")) and getattr(module, "__file__", None)
+    )
+    return {file.relative_to(ROOT).as_posix(): file_hash(file) for file in sorted(files)}
