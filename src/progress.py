@@ -26,7 +26,9 @@ class LiveLog:
 
     def __init__(self, header: str = "") -> None:
         self._lines: list[str] = []
-        self._display = None  # made with the first text, so that an unused log shows nothing
+        self._display = (
+            None  # made with the first text, so that an unused log shows nothing
+        )
         if header:
             self.line(header)
 

@@ -45,6 +45,9 @@ def imported_code() -> dict[str, str]:
     files = (
         Path(module.__file__)
         for name, module in list(sys.modules.items())
-        if (name == "src" or name.startswith("src.")) and getattr(module, "__file__", None)
+        if (name == "src" or name.startswith("src."))
+        and getattr(module, "__file__", None)
     )
-    return {file.relative_to(ROOT).as_posix(): file_hash(file) for file in sorted(files)}
+    return {
+        file.relative_to(ROOT).as_posix(): file_hash(file) for file in sorted(files)
+    }
