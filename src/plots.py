@@ -1,5 +1,6 @@
-"""Every figure of the notebooks, in one style: legible at notebook width, in grey, and to
-colour-blind readers.
+"""Every figure of the notebooks, in one style.
+
+Legible at notebook width, in grey, and to colour-blind readers.
 
 Each function draws one figure from plain data and returns it; none computes a result.
 """

@@ -1,8 +1,8 @@
 """`data/results.json`: every measured figure that the prose of this project quotes.
 
-Each notebook records its own sections with `record`; README and answers read them with
-`load`. With them goes a fingerprint of the code that produced them, so that outputs older
-than their code can be told.
+Each notebook records its own sections with `record`; README and answers read them
+with `load`. With them goes a fingerprint of the code that produced them, so that
+outputs older than their code can be told.
 """
 
 import json
@@ -24,7 +24,8 @@ def load(path: Path = RESULTS) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(
-            f"{path.name} is not valid JSON ({error}); delete it and run `python3 -m src run`"
+            f"{path.name} is not valid JSON ({error}); "
+            "delete it and run `python3 -m src run`"
         ) from error
 
 
