@@ -1,0 +1,344 @@
+"""Training a network from scratch on images in memory: fast, seeded, resumable."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from src.files import write_atomically
+from src.progress import LiveLog
+from src.project import SEED
+
+Transform = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their labels: uint8 [N, 3, 32, 32] and int64 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images)} images, {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor | slice) -> "Split":
+        return Split(self.images[index], self.labels[index])
+
+
+def hold_out(
+    data: Split, fraction: float = 0.1, seed: int = SEED
+) -> tuple[Split, Split]:
+    """Split at random into (training, validation), the same fraction of each class."""
+    generator = torch.Generator().manual_seed(seed)
+    held_out = torch.zeros(len(data), dtype=torch.bool)
+    for label in data.labels.unique():
+        members = (data.labels == label).nonzero().flatten()
+        shuffled = members[torch.randperm(len(members), generator=generator)]
+        held_out[shuffled[: round(fraction * len(members))]] = True
+    return data[~held_out], data[held_out]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what training from scratch gives, but for the data."""
+
+    widths: tuple[int, int, int] = (64, 256, 256)
+    epochs: int = 14
+    batch_size: int = 250
+    peak_learning_rate: float = 0.3  # reached after `warm_up`, then linearly to zero
+    warm_up: float = 0.2  # as a fraction of all steps
+    momentum: float = 0.9  # Nesterov's
+    weight_decay: float = 5e-4  # of convolutions and the head; not of BatchNorm, biases
+    label_smoothing: float = 0.1
+    max_shift: int = 2  # pixels
+    seed: int = SEED
+
+    def key(self) -> str:
+        """Short fingerprint; differs when any field does."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of a learning curve; accuracies in [0, 1], losses in nats an image."""
+
+    number: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    seconds: float
+
+
+def augment(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to `max_shift` pixels and mirror half of them.
+
+    images: uint8 [B, C, H, W]; returns the same shape and type. What a shift uncovers
+    shows the image's reflection.
+    """
+    count, _, height, width = images.shape
+    padded = nn.functional.pad(images.float(), [max_shift] * 4, mode="reflect")
+    windows = padded.to(images.dtype).unfold(2, height, 1).unfold(3, width, 1)
+    down, right = torch.randint(2 * max_shift + 1, (2, count), generator=generator)
+    shifted = windows[torch.arange(count), :, down, right]
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    return torch.where(mirrored[:, None, None, None], shifted.flip(-1), shifted)
+
+
+def batches(
+    split: Split, size: int, generator: torch.Generator | None = None
+) -> Iterator[Split]:
+    """Cut a split into batches, shuffled if given a generator."""
+    order = (
+        torch.randperm(len(split), generator=generator)
+        if generator
+        else torch.arange(len(split))
+    )
+    for index in order.split(size):
+        yield split[index]
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    images: Tensor,
+    transform: Transform,
+    *,
+    mirror: bool = False,
+    batch_size: int = 250,
+) -> Tensor:
+    """Logits [N, classes], float32 on the CPU, of uint8 images [N, 3, 32, 32].
+
+    mirror: average the logits of each image and of its mirror image.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    logits = []
+    for chunk in images.split(batch_size):
+        inputs = to_device(transform(chunk), device)
+        outputs = model(inputs)
+        if mirror:
+            outputs = (outputs + model(inputs.flip(-1))) / 2
+        logits.append(outputs.float().cpu())
+    return torch.cat(logits)
+
+
+def to_device(inputs: Tensor, device: torch.device) -> Tensor:
+    """Channels last, the order in which convolutions are fastest on CPUs and GPUs."""
+    return inputs.to(device, memory_format=torch.channels_last)
+
+
+def make_optimiser(
+    model: nn.Module, recipe: Recipe, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """SGD with Nesterov momentum; its rate rises linearly, then falls to zero."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    optimiser = torch.optim.SGD(
+        [
+            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=recipe.peak_learning_rate,
+        momentum=recipe.momentum,
+        nesterov=True,
+    )
+    peak = max(1, round(recipe.warm_up * steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min((step + 1) / peak, (steps - step) / (steps - peak))
+    )
+    return optimiser, schedule
+
+
+def train_from_scratch(
+    model: nn.Module,
+    recipe: Recipe,
+    train: Split,
+    validation: Split,
+    transform: Transform,
+    *,
+    checkpoint: Path | None = None,
+    log: LiveLog | None = None,
+) -> list[Epoch]:
+    """Train `model` in place for `recipe.epochs` epochs; return its learning curve.
+
+    transform: uint8 [B, 3, 32, 32] to the network's input.
+    checkpoint: where the state is kept after each epoch. If a checkpoint of the same
+        recipe and data is there, training goes on from it, and ends up with exactly
+        what an uninterrupted training gives.
+    Training accuracy and loss are those of the epoch's augmented batches, as they were
+    seen during training; the loss includes label smoothing.
+    """
+    log = log or LiveLog()
+    device = next(model.parameters()).device
+    steps_per_epoch = -(-len(train) // recipe.batch_size)
+    optimiser, schedule = make_optimiser(model, recipe, recipe.epochs * steps_per_epoch)
+    stateful = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    key = f"{recipe.key()}-{split_hash(train)}-{split_hash(validation)}"
+    history = _resume(checkpoint, key, stateful)
+    if history:
+        log.line(f"(epochs 1 to {len(history)} resumed from a checkpoint)")
+
+    for number in range(len(history) + 1, recipe.epochs + 1):
+        started = time.perf_counter()
+        generator = torch.Generator().manual_seed(recipe.seed * 1000 + number)
+        loss_sum = correct = 0.0
+        model.train()
+        for batch in log.track(
+            batches(train, recipe.batch_size, generator),
+            f"epoch {number}/{recipe.epochs}",
+            total=steps_per_epoch,
+        ):
+            images = augment(batch.images, recipe.max_shift, generator)
+            labels = batch.labels.to(device)
+            logits = model(to_device(transform(images), device))
+            loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            loss_sum += loss.item() * len(batch)
+            correct += (logits.argmax(1) == labels).sum().item()
+
+        logits = predict(model, validation.images, transform)
+        epoch = Epoch(
+            number,
+            loss_sum / len(train),
+            correct / len(train),
+            cross_entropy(logits, validation.labels).item(),
+            (logits.argmax(1) == validation.labels).float().mean().item(),
+            time.perf_counter() - started,
+        )
+        history.append(epoch)
+        log.line(format_epoch(epoch))
+        if checkpoint:
+            _save(checkpoint, key, stateful, history)
+    return history
+
+
+EPOCH_HEADER = "epoch   train loss  accuracy   validation loss  accuracy   seconds"
+
+
+def format_epoch(epoch: Epoch) -> str:
+    """One fixed-width line under `EPOCH_HEADER`."""
+    return (
+        f"{epoch.number:5d}   {epoch.train_loss:10.3f}  {epoch.train_accuracy:8.2%}"
+        f"   {epoch.validation_loss:15.3f}  {epoch.validation_accuracy:8.2%}"
+        f"   {epoch.seconds:7.1f}"
+    )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network trained from scratch, and the record of how that went."""
+
+    model: nn.Module
+    curve: list[Epoch]
+    seconds: float
+    made_with: str  # "2026-11-22, torch 2.15.0, cpu with 2 threads"
+    loaded: bool  # from a finished checkpoint, rather than trained just now
+
+
+def train_or_load(
+    build: Callable[[], nn.Module],
+    recipe: Recipe,
+    train: Split,
+    validation: Split,
+    transform: Transform,
+    finished: Path,
+    *,
+    retrain: bool = False,
+    device: torch.device | str = "cpu",
+    log: LiveLog | None = None,
+) -> Trained:
+    """Load the finished checkpoint if it fits recipe and data; else train and save it.
+
+    build: returns the network as it is before training; called after seeding.
+    finished: the checkpoint, weights in half precision. What is returned after training
+        was rounded the same way, so that both ways give the same network.
+    retrain: train even if a fitting checkpoint is there.
+    """
+    torch.manual_seed(recipe.seed)
+    model = build().to(device, memory_format=torch.channels_last)
+    key = f"{recipe.key()}-{split_hash(train)}-{split_hash(validation)}"
+    state = None if retrain else _read_finished(finished, key)
+    loaded = state is not None
+    if not loaded:
+        partial = finished.with_suffix(".partial.pt")
+        curve = train_from_scratch(
+            model, recipe, train, validation, transform, checkpoint=partial, log=log
+        )
+        state = {
+            "key": key,
+            "recipe": dataclasses.asdict(recipe),
+            "model": {
+                name: value.half() if value.is_floating_point() else value
+                for name, value in model.state_dict().items()
+            },
+            "curve": [dataclasses.asdict(epoch) for epoch in curve],
+            "made_with": (
+                f"{datetime.date.today()}, torch {torch.__version__}, "
+                f"{torch.device(device).type} with {torch.get_num_threads()} threads"
+            ),
+        }
+        write_atomically(finished, lambda stream: torch.save(state, stream))
+        partial.unlink(missing_ok=True)
+    model.load_state_dict(state["model"])
+    curve = [Epoch(**row) for row in state["curve"]]
+    seconds = sum(epoch.seconds for epoch in curve)
+    return Trained(model.eval(), curve, seconds, state["made_with"], loaded)
+
+
+def _read_finished(path: Path, key: str) -> dict | None:
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch.load raises many kinds on a damaged file
+        print(f"{path.name} can't be read ({error}); training anew")
+        return None
+    return state if state["key"] == key else None
+
+
+def split_hash(split: Split) -> str:
+    """Short fingerprint of images and labels."""
+    digest = hashlib.sha256(split.images.contiguous().numpy())
+    digest.update(split.labels.contiguous().numpy())
+    return digest.hexdigest()[:12]
+
+
+def _save(path: Path, key: str, stateful: dict, history: list[Epoch]) -> None:
+    state = {name: part.state_dict() for name, part in stateful.items()}
+    state |= {"key": key, "history": [dataclasses.asdict(epoch) for epoch in history]}
+    write_atomically(path, lambda stream: torch.save(state, stream))
+
+
+def _resume(path: Path | None, key: str, stateful: dict) -> list[Epoch]:
+    """Load what `_save` saved into `stateful`; an empty history if there is none."""
+    if path is None or not path.is_file():
+        return []
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch.load raises many kinds on a damaged file
+        print(f"{path.name} can't be read ({error}); training starts anew")
+        return []
+    if state["key"] != key:
+        print(f"{path.name} belongs to another recipe or data; training starts anew")
+        return []
+    for name, part in stateful.items():
+        part.load_state_dict(state[name])
+    return [Epoch(**row) for row in state["history"]]
