@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 #: CIFAR-10 test images whose label people doubt: index to (class that most of the five
-#: raters chose instead, how many of them did). From Northcutt, Athalye and Mueller
-#: (2021), "Pervasive label errors in test sets destabilize machine learning benchmarks",
-#: https://arxiv.org/abs/2103.14749; those with at least three of five votes.
+#: raters chose instead, how many of them did), where at least three agree. From
+#: Northcutt, Athalye and Mueller (2021), "Pervasive label errors in test sets
+#: destabilize machine learning benchmarks", https://arxiv.org/abs/2103.14749.
 DOUBTED_LABELS = {
     1227: ("dog", 4),
     1718: ("ship", 3),
@@ -54,7 +54,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A classifier on one set of images; accuracies in [0, 1], loss in nats an image."""
+    """A classifier on a set of images; accuracies in [0, 1], loss in nats an image."""
 
     accuracy: float
     interval: tuple[float, float]  # 95 %

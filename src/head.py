@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from src.files import write_text
 from src.progress import LiveLog
 from src.project import CACHE, SEED
-from src.training import Epoch
+from src.training import Epoch, Examples, loss_and_accuracy
 
 
 @dataclass(frozen=True)
@@ -38,25 +39,11 @@ class HeadRecipe:
     seed: int = SEED
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Features float32 [N, D] and labels int64 [N]."""
-
-    features: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: Tensor | slice) -> "Labelled":
-        return Labelled(self.features[index], self.labels[index])
-
-
 def fit_head(
     head: nn.Linear,
     recipe: HeadRecipe,
-    train: Labelled,
-    validation: Labelled | None = None,
+    train: Examples,
+    validation: Examples | None = None,
 ) -> list[Epoch]:
     """Train `head` in place, from zero weights; return its learning curve.
 
@@ -64,15 +51,16 @@ def fit_head(
     the shift and scale are folded into its weight and bias. Without a validation split
     the curve's validation columns are nan.
     """
-    started = time.perf_counter()
+    device = head.weight.device
     generator = torch.Generator().manual_seed(recipe.seed)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     mean, std = torch.zeros(()), torch.ones(())
     if recipe.standardise:
-        mean = train.features.mean(0)
-        std = train.features.std(0).clamp_min(1e-6)
-    inputs = (train.features - mean) / std
+        mean = train.inputs.mean(0)
+        std = train.inputs.std(0).clamp_min(1e-6)
+    inputs = ((train.inputs - mean) / std).to(device)
+    labels = train.labels.to(device)
 
     optimiser = torch.optim.AdamW(
         head.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -81,37 +69,32 @@ def fit_head(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     curve = []
     for number in range(1, recipe.epochs + 1):
+        started = time.perf_counter()
         loss_sum = correct = 0.0
         for index in torch.randperm(len(train), generator=generator).split(
             recipe.batch_size
         ):
-            logits, labels = head(inputs[index]), train.labels[index]
-            loss = cross_entropy(logits, labels)
+            logits = head(inputs[index])
+            loss = cross_entropy(logits, labels[index])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
             loss_sum += loss.item() * len(index)
-            correct += (logits.argmax(1) == labels).sum().item()
-        row = [float("nan")] * 2
+            correct += (logits.argmax(1) == labels[index]).sum().item()
+        measured = [math.nan, math.nan]
         if validation is not None:
-            row = loss_and_accuracy(head, validation, mean, std)
+            with torch.no_grad():
+                logits = head(((validation.inputs - mean) / std).to(device)).cpu()
+            measured = loss_and_accuracy(logits, validation.labels)
         seconds = time.perf_counter() - started
         curve.append(
-            Epoch(number, loss_sum / len(train), correct / len(train), *row, seconds)
+            Epoch(
+                number, loss_sum / len(train), correct / len(train), *measured, seconds
+            )
         )
     fold_standardisation(head, mean, std)
     return curve
-
-
-@torch.no_grad()
-def loss_and_accuracy(
-    head: nn.Linear, data: Labelled, mean: Tensor, std: Tensor
-) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy in [0, 1] on standardised features."""
-    logits = head((data.features - mean) / std)
-    accuracy = (logits.argmax(1) == data.labels).float().mean()
-    return cross_entropy(logits, data.labels).item(), accuracy.item()
 
 
 @torch.no_grad()
@@ -120,8 +103,8 @@ def fold_standardisation(head: nn.Linear, mean: Tensor, std: Tensor) -> None:
 
     W ((x - m) / s) + b = (W / s) x + (b - (W / s) m).
     """
-    head.weight.div_(std)
-    head.bias.sub_((head.weight * mean).sum(1))
+    head.weight.div_(std.to(head.weight))
+    head.bias.sub_((head.weight * mean.to(head.weight)).sum(1))
 
 
 @dataclass(frozen=True)
@@ -134,8 +117,8 @@ class Choice:
 
 
 def search(
-    train: Labelled,
-    validation: Labelled,
+    train: Examples,
+    validation: Examples,
     *,
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2),
     weight_decays: tuple[float, ...] = (1e-2, 1e-1, 1.0),
@@ -155,7 +138,7 @@ def search(
         )
     ]
     digest = hashlib.sha256(repr(recipes).encode())
-    for part in (train.features, train.labels, validation.features, validation.labels):
+    for part in (train.inputs, train.labels, validation.inputs, validation.labels):
         digest.update(part.contiguous().numpy())
     cache = folder / f"head-search-{digest.hexdigest()[:16]}.json"
     if cache.is_file():
@@ -163,7 +146,7 @@ def search(
     else:
         rows = []
         for recipe in (log or LiveLog()).track(recipes, "head recipes"):
-            head = nn.Linear(train.features.shape[1], 10)
+            head = nn.Linear(train.inputs.shape[1], 10)
             last = fit_head(head, recipe, train, validation)[-1]
             rows.append([last.validation_accuracy, last.validation_loss])
         write_text(cache, json.dumps(rows))

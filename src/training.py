@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,27 +22,30 @@ Transform = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Split:
-    """Images and their labels: uint8 [N, 3, 32, 32] and int64 [N]."""
+class Examples:
+    """Inputs and their labels, int64 [N].
 
-    images: Tensor
+    inputs: images, uint8 [N, 3, 32, 32], or features of them, float32 [N, D].
+    """
+
+    inputs: Tensor
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels):
-            raise ValueError(f"{len(self.images)} images, {len(self.labels)} labels")
+        if len(self.inputs) != len(self.labels):
+            raise ValueError(f"{len(self.inputs)} inputs, {len(self.labels)} labels")
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Tensor | slice) -> "Split":
-        return Split(self.images[index], self.labels[index])
+    def __getitem__(self, index: Tensor | slice) -> "Examples":
+        return Examples(self.inputs[index], self.labels[index])
 
 
 def hold_out(
-    data: Split, fraction: float = 0.1, seed: int = SEED
-) -> tuple[Split, Split]:
-    """Split at random into (training, validation), the same fraction of each class."""
+    data: Examples, fraction: float = 0.1, seed: int = SEED
+) -> tuple[Examples, Examples]:
+    """Divide at random into training and validation, every class alike."""
     generator = torch.Generator().manual_seed(seed)
     held_out = torch.zeros(len(data), dtype=torch.bool)
     for label in data.labels.unique():
@@ -100,16 +104,16 @@ def augment(images: Tensor, max_shift: int, generator: torch.Generator) -> Tenso
 
 
 def batches(
-    split: Split, size: int, generator: torch.Generator | None = None
-) -> Iterator[Split]:
-    """Cut a split into batches, shuffled if given a generator."""
+    examples: Examples, size: int, generator: torch.Generator | None = None
+) -> Iterator[Examples]:
+    """Cut examples into batches, shuffled if given a generator."""
     order = (
-        torch.randperm(len(split), generator=generator)
+        torch.randperm(len(examples), generator=generator)
         if generator
-        else torch.arange(len(split))
+        else torch.arange(len(examples))
     )
     for index in order.split(size):
-        yield split[index]
+        yield examples[index]
 
 
 @torch.no_grad()
@@ -167,8 +171,8 @@ def make_optimiser(
 def train_from_scratch(
     model: nn.Module,
     recipe: Recipe,
-    train: Split,
-    validation: Split,
+    train: Examples,
+    validation: Examples | None,
     transform: Transform,
     *,
     checkpoint: Path | None = None,
@@ -180,6 +184,7 @@ def train_from_scratch(
     checkpoint: where the state is kept after each epoch. If a checkpoint of the same
         recipe and data is there, training goes on from it, and ends up with exactly
         what an uninterrupted training gives.
+    validation: measured after each epoch; nan in the curve without one.
     Training accuracy and loss are those of the epoch's augmented batches, as they were
     seen during training; the loss includes label smoothing.
     """
@@ -188,7 +193,7 @@ def train_from_scratch(
     steps_per_epoch = -(-len(train) // recipe.batch_size)
     optimiser, schedule = make_optimiser(model, recipe, recipe.epochs * steps_per_epoch)
     stateful = {"model": model, "optimiser": optimiser, "schedule": schedule}
-    key = f"{recipe.key()}-{split_hash(train)}-{split_hash(validation)}"
+    key = experiment_key(recipe, train, validation)
     history = _resume(checkpoint, key, stateful)
     if history:
         log.line(f"(epochs 1 to {len(history)} resumed from a checkpoint)")
@@ -203,7 +208,7 @@ def train_from_scratch(
             f"epoch {number}/{recipe.epochs}",
             total=steps_per_epoch,
         ):
-            images = augment(batch.images, recipe.max_shift, generator)
+            images = augment(batch.inputs, recipe.max_shift, generator)
             labels = batch.labels.to(device)
             logits = model(to_device(transform(images), device))
             loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
@@ -214,20 +219,25 @@ def train_from_scratch(
             loss_sum += loss.item() * len(batch)
             correct += (logits.argmax(1) == labels).sum().item()
 
-        logits = predict(model, validation.images, transform)
+        measured = [math.nan, math.nan]
+        if validation is not None:
+            logits = predict(model, validation.inputs, transform)
+            measured = loss_and_accuracy(logits, validation.labels)
+        seconds = time.perf_counter() - started
         epoch = Epoch(
-            number,
-            loss_sum / len(train),
-            correct / len(train),
-            cross_entropy(logits, validation.labels).item(),
-            (logits.argmax(1) == validation.labels).float().mean().item(),
-            time.perf_counter() - started,
+            number, loss_sum / len(train), correct / len(train), *measured, seconds
         )
         history.append(epoch)
         log.line(format_epoch(epoch))
         if checkpoint:
             _save(checkpoint, key, stateful, history)
     return history
+
+
+def loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy in nats, and accuracy in [0, 1]."""
+    accuracy = (logits.argmax(1) == labels).float().mean()
+    return cross_entropy(logits, labels).item(), accuracy.item()
 
 
 EPOCH_HEADER = "epoch   train loss  accuracy   validation loss  accuracy   seconds"
@@ -256,8 +266,8 @@ class Trained:
 def train_or_load(
     build: Callable[[], nn.Module],
     recipe: Recipe,
-    train: Split,
-    validation: Split,
+    train: Examples,
+    validation: Examples,
     transform: Transform,
     finished: Path,
     *,
@@ -274,7 +284,7 @@ def train_or_load(
     """
     torch.manual_seed(recipe.seed)
     model = build().to(device, memory_format=torch.channels_last)
-    key = f"{recipe.key()}-{split_hash(train)}-{split_hash(validation)}"
+    key = experiment_key(recipe, train, validation)
     state = None if retrain else _read_finished(finished, key)
     loaded = state is not None
     if not loaded:
@@ -314,10 +324,16 @@ def _read_finished(path: Path, key: str) -> dict | None:
     return state if state["key"] == key else None
 
 
-def split_hash(split: Split) -> str:
-    """Short fingerprint of images and labels."""
-    digest = hashlib.sha256(split.images.contiguous().numpy())
-    digest.update(split.labels.contiguous().numpy())
+def experiment_key(recipe: Recipe, train: Examples, validation: Examples | None) -> str:
+    """Fingerprint of all that a training depends on."""
+    splits = [train] if validation is None else [train, validation]
+    return "-".join([recipe.key(), *map(examples_hash, splits)])
+
+
+def examples_hash(examples: Examples) -> str:
+    """Short fingerprint of inputs and labels."""
+    digest = hashlib.sha256(examples.inputs.contiguous().numpy())
+    digest.update(examples.labels.contiguous().numpy())
     return digest.hexdigest()[:12]
 
 
