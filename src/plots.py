@@ -228,7 +228,7 @@ def mistakes(
 
 
 def confusion(matrices: dict[str, np.ndarray], classes: Sequence[str]) -> Figure:
-    """Confusion matrices side by side: rows true, columns predicted, in % of the row."""
+    """Confusion matrices: rows true, columns predicted, in % of the row."""
     figure, axes = plt.subplots(1, len(matrices), figsize=(11, 5.2), squeeze=False)
     for axis, (name, matrix) in zip(axes.flat, matrices.items(), strict=True):
         share = 100 * matrix / matrix.sum(1, keepdims=True)

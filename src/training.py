@@ -121,23 +121,14 @@ def predict(
     model: nn.Module,
     images: Tensor,
     transform: Transform,
-    *,
-    mirror: bool = False,
     batch_size: int = 250,
 ) -> Tensor:
-    """Logits [N, classes], float32 on the CPU, of uint8 images [N, 3, 32, 32].
-
-    mirror: average the logits of each image and of its mirror image.
-    """
+    """Logits [N, classes], float32 on the CPU, of uint8 images [N, 3, 32, 32]."""
     device = next(model.parameters()).device
     model.eval()
     logits = []
     for chunk in images.split(batch_size):
-        inputs = to_device(transform(chunk), device)
-        outputs = model(inputs)
-        if mirror:
-            outputs = (outputs + model(inputs.flip(-1))) / 2
-        logits.append(outputs.float().cpu())
+        logits.append(model(to_device(transform(chunk), device)).float().cpu())
     return torch.cat(logits)
 
 
