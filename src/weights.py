@@ -105,11 +105,16 @@ def _official_file(allow_download: bool) -> Path:
     own = WEIGHTS / _file_name()
     cached = Path(torch.hub.get_dir()) / "checkpoints" / _file_name()
     for path in (own, cached):
-        if path.is_file():
-            if file_hash(path).startswith(_hash_prefix()):
-                return path
+        if not path.is_file():
+            continue
+        if file_hash(path).startswith(_hash_prefix()):
+            return path
+        if path == own:
             path.unlink()
-            print(f"Weights: {path.name} is incomplete or corrupt and was removed")
+            end = "in data/weights/ is incomplete or corrupt and was removed"
+        else:  # other projects use it too: a download may replace it, we don't remove
+            end = "in torch.hub's cache is incomplete or corrupt and is not used"
+        print(f"Weights: {path.name} {end}")
     if not allow_download:
         raise SourceFailed("none on this machine, and nothing is downloaded now")
     download(OFFICIAL_URL, cached, "sha256", _hash_prefix())
