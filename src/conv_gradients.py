@@ -16,6 +16,8 @@ import sympy
 import torch
 from torch import Tensor
 
+from src.conv import whole_number, zero_pad
+
 
 @dataclass(frozen=True)
 class SymbolicGradients:
@@ -41,23 +43,23 @@ class SymbolicGradients:
         Takes and returns matrices; the results are float64 whatever the numbers' type.
         Raises ValueError when a matrix hasn't the shape of its symbols.
         """
-        symbols, numbers = [], []
+        number_of = {}
         for name, values in (
             ("image", image),
             ("kernel", kernel),
             ("output_grad", output_grad),
         ):
-            matrix = getattr(self, name)
-            if tuple(values.shape) != matrix.shape:
+            symbols = getattr(self, name)
+            if tuple(values.shape) != symbols.shape:
                 raise ValueError(
-                    f"{name} must have shape {matrix.shape}, as its symbols have; "
+                    f"{name} must have shape {symbols.shape}, as its symbols have; "
                     f"got {tuple(values.shape)}"
                 )
-            symbols += matrix.flat()
-            numbers += values.double().flatten().tolist()
-        gradients = sympy.lambdify(symbols, [self.kernel_grad, self.image_grad])
-        kernel_grad, image_grad = gradients(*numbers)
-        return torch.from_numpy(kernel_grad), torch.from_numpy(image_grad)
+            numbers = map(sympy.Float, values.double().flatten().tolist())
+            number_of |= zip(symbols, numbers, strict=True)
+        kernel_grad = self.kernel_grad.xreplace(number_of)
+        image_grad = self.image_grad.xreplace(number_of)
+        return _float64(kernel_grad), _float64(image_grad)
 
 
 def symbolic_gradients(
@@ -114,6 +116,11 @@ def _symbols(name: str, rows: int, columns: int) -> sympy.ImmutableMatrix:
     )
 
 
+def _float64(matrix: sympy.ImmutableMatrix) -> Tensor:
+    rows = [[float(number) for number in row] for row in matrix.tolist()]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
 def bias_gradient(output_grad: Tensor) -> Tensor:
     """∂C/∂bias: a bias is added to every output of its channel, so its gradient is
     their sum.
@@ -139,19 +146,18 @@ def weight_gradient(
     """
     _check_rank("image", image, "[B, C, H, W]")
     _check_rank("output_grad", output_grad, "[B, O, OH, OW]")
-    batch, channels, height, width = image.shape
-    output_size = _output_size((height, width), kernel_size, stride, padding)
-    expected = (batch, output_grad.shape[1], *output_size)
+    output_size = _output_size(image.shape[2:], kernel_size, stride, padding)
+    expected = (image.shape[0], output_grad.shape[1], *output_size)
     _check_output_grad(output_grad, expected)
     kernel_height, kernel_width = kernel_size
 
-    # [B, C, H + 2p, W + 2p], as in the forward pass
-    padded = image.new_zeros(batch, channels, height + 2 * padding, width + 2 * padding)
-    padded[:, :, padding : padding + height, padding : padding + width] = image
-
     # the windows of the forward pass, [B, C, OH, OW, KH, KW]: element (i, j) of each is
     # the pixel that weight (i, j) met there, so it is also ∂y/∂weight
-    windows = padded.unfold(2, kernel_height, stride).unfold(3, kernel_width, stride)
+    windows = (
+        zero_pad(image, padding)
+        .unfold(2, kernel_height, stride)
+        .unfold(3, kernel_width, stride)
+    )
     return torch.einsum("bcyxij,boyx->ocij", windows, output_grad)
 
 
@@ -204,11 +210,8 @@ def _output_size(
     """(OH, OW) of a convolution; raises TypeError or ValueError where there is none."""
     _check_pair("image_size", image_size)
     _check_pair("kernel_size", kernel_size)
-    for name, value, least in (("stride", stride, 1), ("padding", padding, 0)):
-        if not isinstance(value, int):
-            raise TypeError(f"{name} must be an int, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    whole_number("stride", stride, least=1)
+    whole_number("padding", padding, least=0)
     rows, columns = (size + 2 * padding for size in image_size)
     if kernel_size[0] > rows or kernel_size[1] > columns:
         raise ValueError(

@@ -383,8 +383,8 @@ def test_other_wrong_ranks_are_refused():
     [
         ({"stride": 0}, ValueError, "stride must be at least 1, got 0"),
         ({"padding": -1}, ValueError, "padding must be at least 0, got -1"),
-        ({"stride": (1, 1)}, TypeError, r"stride must be an int, got \(1, 1\)"),
-        ({"padding": 0.5}, TypeError, r"padding must be an int, got 0\.5"),
+        ({"stride": (1, 1)}, TypeError, r"stride must be .* got \(1, 1\)"),
+        ({"padding": 0.5}, TypeError, r"padding must be .* got 0\.5"),
         ({"image_size": (2, 5)}, ValueError, r"kernel of \(3, 2\) .* of \(2, 5\)"),
         (
             {"image_size": (3, -1), "padding": 1},
