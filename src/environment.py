@@ -38,6 +38,7 @@ def ensure(*, tests: bool = False) -> None:
     starts again in it: the call does not return. `tests` asks for pytest and ruff too.
     Raises SetupError.
     """
+    restarted = os.environ.pop(RESTARTED, None)  # not for this command's children
     pins = {
         name: version
         for name, version in pinned(REQUIREMENTS).items()
@@ -48,7 +49,7 @@ def ensure(*, tests: bool = False) -> None:
         if different := differences(pins):
             print(f"note: this Python has {different}; last digits may differ.")
         return
-    if os.environ.get(RESTARTED):
+    if restarted:
         stamp(VENV).unlink(missing_ok=True)
         raise SetupError(
             f"{', '.join(lacking)} still missing in .venv after the installation: "
@@ -175,11 +176,15 @@ def _call(*command: str) -> tuple[int, str]:
     child = subprocess.Popen(
         command, env=_environment(), stderr=subprocess.PIPE, errors="replace"
     )
+    errors = []
     with child:
-        errors = []
-        for line in child.stderr:
-            errors.append(line)
-            print(line, end="", file=sys.stderr, flush=True)
+        try:
+            for line in child.stderr:
+                errors.append(line)
+                print(line, end="", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            child.stderr.read()  # it has Ctrl-C too: let it remove what is half-made
+            raise
     return child.returncode, "".join(errors)
 
 
@@ -199,15 +204,19 @@ def _why_no_venv(errors: str) -> str:
 def _why_no_packages(errors: str, venv: Path) -> str:
     offline = re.search(
         r"connection broken|Failed to establish|name resolution|Max retries|"
-        r"getaddrinfo|ProxyError|SSLError|ReadTimeout|timed out",
+        r"getaddrinfo|ProxyError|SSLError|ReadTimeout|timed out|versions: none",
         errors,
     )
     if offline:
-        reason = "the package index can't be reached: check the network connection."
+        reason = (
+            "the package index can't be reached, or has nothing for this Python: "
+            "check the network connection."
+        )
     elif "No matching distribution" in errors:
         reason = (
-            f"there is no such package for Python {sys.version_info[0]}."
-            f"{sys.version_info[1]} on this system: try Python 3.11, 3.12 or 3.13."
+            "there is no such package for Python "
+            f"{sys.version_info[0]}.{sys.version_info[1]} on this system: try Python "
+            "3.11, 3.12 or 3.13."
         )
     else:
         reason = "pip's message is above. " + _disk_or_rights(errors)

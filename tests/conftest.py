@@ -1,0 +1,78 @@
+"""Small stand-ins for the whole project, on which the commands are tried."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FAKE_DATA = """
+from pathlib import Path
+
+class DataUnavailable(RuntimeError): ...
+
+def fetch():
+    Path(__file__).with_name("fetched").touch()
+    return "a fake set"
+"""
+
+
+@pytest.fixture
+def make_notebook():
+    """A function that writes a notebook with the given code cells."""
+
+    def make(path: Path, *sources: str) -> Path:
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def project(tmp_path, make_notebook):
+    """A project with our commands, tiny notebooks, and a source of data that is fake.
+
+    Its path has a space and Hebrew letters in it.
+    """
+    root = tmp_path / "תרגיל 13"
+    shutil.copytree(
+        ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(ROOT / "requirements.txt", root)
+    (root / "src/cifar10.py").write_text(FAKE_DATA, encoding="utf-8")
+    show = "import os\nprint(os.environ['MAMAN13_FAST'], os.environ['MAMAN13_RETRAIN'])"
+    for name in ("q1_convolution", "q2_backpropagation", "q3_transfer_learning"):
+        make_notebook(root / f"notebooks/{name}.ipynb", "1 + 1", show)
+    return root
+
+
+@pytest.fixture
+def command(project):
+    """A function that runs `python -m src ...` in the project, as a user does.
+
+    Keyword arguments are environment variables; None removes one.
+    """
+
+    def run(
+        *args: str, python=sys.executable, **variables
+    ) -> subprocess.CompletedProcess:
+        environment = {**os.environ, **variables}
+        return subprocess.run(
+            [sys.executable, "-m", "src", *args],
+            cwd=project,
+            env={key: value for key, value in environment.items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=300,
+        )
+
+    return run
