@@ -186,6 +186,12 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def side_by_side(rows: list[str], columns: dict[str, list[str]]) -> str:
+    """A Markdown table with one named column for each thing that is compared."""
+    body = [list(line) for line in zip(rows, *columns.values(), strict=True)]
+    return markdown_table(["", *columns], body)
+
+
 def _check(logits: Tensor, labels: Tensor) -> None:
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
         raise ValueError(

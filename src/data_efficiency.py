@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from src.files import write_text
+from src.head import HeadRecipe, fit_head, search
 from src.progress import LiveLog
 from src.training import (
     Examples,
@@ -92,4 +93,20 @@ def scratch_accuracy(
         "recipe": dataclasses.asdict(recipe),
     }
     write_text(store, json.dumps(known, indent=1) + "\n")
+    return accuracy
+
+
+def head_accuracy(train: Examples, validation: Examples, test: Examples) -> float:
+    """Test accuracy, in [0, 1], of a new head on features of a frozen network.
+
+    All three hold features. Learning rate, weight decay and standardisation are chosen
+    on `validation`, for each training set anew; at least 300 steps are taken.
+    """
+    steps_an_epoch = -(-len(train) // HeadRecipe.batch_size)
+    epochs = max(30, 300 // steps_an_epoch)
+    best = search(train, validation, epochs=epochs)[0].recipe
+    head = nn.Linear(train.inputs.shape[1], 10)
+    fit_head(head, best, train)
+    with torch.no_grad():
+        _, accuracy = loss_and_accuracy(head(test.inputs), test.labels)
     return accuracy

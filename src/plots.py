@@ -16,6 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from src.files import write_atomically
+from src.project import FIGURES
+
 if TYPE_CHECKING:  # so that question 1 does not depend on the code of question 3
     from src.analysis import Calibration, Mistake
     from src.data_efficiency import Point
@@ -56,6 +59,13 @@ def use_style() -> None:
                 linestyle=["-", "--", "-.", ":", "-", "--"],
             ),
         }
+    )
+
+
+def save(figure: Figure, name: str) -> None:
+    """Keep a figure as PNG for README and answers, whole or not at all."""
+    write_atomically(
+        FIGURES / f"{name}.png", lambda file: figure.savefig(file, format="png")
     )
 
 

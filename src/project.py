@@ -12,12 +12,18 @@ ANSWERS = ROOT / "answers"
 DATA = ROOT / "data"
 SAMPLE = DATA / "sample"
 WEIGHTS = DATA / "weights"
-CHECKPOINTS = DATA / "checkpoints"
 CACHE = DATA / "cache"
-RESULTS = DATA / "results.json"
 
 #: Fast mode: the embedded sample instead of the whole of CIFAR-10, no network.
 FAST = os.environ.get("MAMAN13_FAST") == "1"
+
+# What the fast mode trains and measures must never replace the real thing.
+_MADE = CACHE / "fast" if FAST else DATA
+CHECKPOINTS = _MADE / "checkpoints"
+RESULTS = _MADE / "results.json"
+#: Figures that README and answers show.
+FIGURES = (_MADE if FAST else ANSWERS) / "figures"
+
 #: Train the three-block network anew instead of loading its finished checkpoint.
 RETRAIN = os.environ.get("MAMAN13_RETRAIN") == "1"
 

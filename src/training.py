@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torchvision.datasets import CIFAR10
 
 from src.files import write_atomically
 from src.progress import LiveLog
@@ -40,6 +41,12 @@ class Examples:
 
     def __getitem__(self, index: Tensor | slice) -> "Examples":
         return Examples(self.inputs[index], self.labels[index])
+
+
+def as_examples(dataset: CIFAR10) -> Examples:
+    """All images of a CIFAR-10 dataset at once, as uint8 [N, 3, 32, 32]."""
+    images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
+    return Examples(images, torch.tensor(dataset.targets))
 
 
 def hold_out(

@@ -1,0 +1,172 @@
+"""Frozen networks stay as they are, and their outputs are computed once."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+from torchvision.transforms import v2
+
+from src import frozen
+from src.frozen import fingerprint, outputs, without_head
+
+TRANSFORM = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+
+
+def small_network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 2, 5), nn.BatchNorm2d(2), nn.Flatten())
+
+
+def some_images(count: int = 10, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (count, 3, 8, 8), generator=generator).to(torch.uint8)
+
+
+class Counted(nn.Module):
+    """Counts the images that pass; stops the program at the `stop_at`-th batch."""
+
+    def __init__(self, network, stop_at=None):
+        super().__init__()
+        self.network, self.stop_at = network, stop_at
+        self.images = self.batches = 0
+
+    def forward(self, image):
+        self.batches += 1
+        if self.batches == self.stop_at:
+            raise KeyboardInterrupt
+        self.images += len(image)
+        return self.network(image)
+
+
+def compute(network, images, folder, transform=TRANSFORM):
+    return outputs(
+        network,
+        images,
+        transform,
+        name="some outputs",
+        folder=folder,
+        chunk_size=4,
+        batch_size=2,
+    ).values
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = resnet18(num_classes=10)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    model.fc = nn.Linear(512, 10)
+    return model
+
+
+def train_head(model):
+    optimiser = torch.optim.Adam(model.fc.parameters(), lr=0.1)
+    for _ in range(2):
+        loss = nn.functional.cross_entropy(
+            model(torch.rand(4, 3, 32, 32)), torch.arange(4)
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+def test_training_the_head_in_evaluation_mode_changes_nothing_else(model):
+    before, head = fingerprint(model), model.fc.weight.clone()
+    model.eval()
+    model.fc.train()
+    train_head(model)
+    assert fingerprint(model) == before
+    assert not torch.equal(model.fc.weight, head)
+
+
+def test_the_check_fails_if_the_backbone_is_left_in_training_mode(model):
+    before = fingerprint(model)
+    model.train()
+    train_head(model)
+    after = fingerprint(model)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name in before if "running_" in name or "num_b" in name}
+
+
+def test_fingerprint_covers_everything_but_the_head(model):
+    names = set(model.state_dict())
+    assert names - set(fingerprint(model)) == {"fc.weight", "fc.bias"}
+
+
+def test_head_of_the_features_is_the_network(model):
+    model.eval()
+    image = torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        features = without_head(model)(image)
+        assert features.shape == (3, 512)
+        torch.testing.assert_close(model.fc(features), model(image))
+
+
+def test_outputs_are_the_network_s_and_computed_once(tmp_path):
+    network, images = small_network(), some_images()
+    with torch.no_grad():
+        expected = network.eval()(TRANSFORM(images))
+    torch.testing.assert_close(compute(network, images, tmp_path), expected)
+
+    counted = Counted(network)
+    first = compute(counted, images, tmp_path)
+    assert counted.images == 10
+    assert torch.equal(compute(counted, images, tmp_path), first)
+    assert counted.images == 10
+
+
+def test_evaluation_mode_is_set(tmp_path):
+    network, images = small_network().train(), some_images()
+    before = fingerprint(network)
+    compute(network, images, tmp_path)
+    assert fingerprint(network) == before
+
+
+@pytest.mark.parametrize("change", ["weights", "buffers", "images", "transform"])
+def test_whatever_the_outputs_depend_on_makes_them_computed_anew(tmp_path, change):
+    network, images, transform = Counted(small_network()), some_images(), TRANSFORM
+    compute(network, images, tmp_path, transform)
+    if change == "weights":
+        network.network[0].weight.data[0, 0, 0, 0] += 1
+    elif change == "buffers":
+        network.network[1].running_mean += 1
+    elif change == "images":
+        images = some_images(seed=1)
+    else:
+        transform = v2.Compose(
+            [*TRANSFORM.transforms, v2.Normalize([0.5] * 3, [1] * 3)]
+        )
+    compute(network, images, tmp_path, transform)
+    assert network.images == 20
+
+
+def test_an_interruption_loses_only_the_current_chunk(tmp_path):
+    network, images = small_network(), some_images()
+    expected = compute(Counted(network), images, tmp_path / "whole")
+    stopped = Counted(network, stop_at=4)  # in the second chunk of 4 images
+    with pytest.raises(KeyboardInterrupt):
+        compute(stopped, images, tmp_path / "again")
+    resumed = Counted(network)
+    assert torch.equal(compute(resumed, images, tmp_path / "again"), expected)
+    assert resumed.images == 6
+
+
+def test_a_damaged_chunk_is_computed_again(tmp_path):
+    network, images = Counted(small_network()), some_images()
+    expected = compute(network, images, tmp_path)
+    first, second, _ = sorted(tmp_path.rglob("*.npz"))
+    first.write_bytes(b"")
+    second.write_bytes(second.read_bytes()[:100])
+    assert torch.equal(compute(network, images, tmp_path), expected)
+    assert network.images == 10 + 8
+
+
+def test_a_full_disk_leaves_no_half_written_chunk(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(frozen.np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        compute(small_network(), some_images(), tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
