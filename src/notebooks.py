@@ -313,6 +313,8 @@ def clean(notebook: nbformat.NotebookNode) -> None:
                     continue
             elif "data" in output:
                 output.data.pop(WIDGET, None)
+                if output.data == {"text/plain": ""}:  # a log without finished lines
+                    continue
             outputs.append(output)
         for output in outputs:
             if output.output_type == "stream":

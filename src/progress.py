@@ -26,24 +26,26 @@ class LiveLog:
 
     def __init__(self, header: str = "") -> None:
         self._lines: list[str] = []
-        self._display = (
-            None  # made with the first text, so that an unused log shows nothing
-        )
+        self._display = None  # made with the first text: an unused log shows nothing
         if header:
             self.line(header)
 
     def line(self, text: str) -> None:
-        """Add a finished line."""
+        """Add a finished line, above the live one if there is one."""
         self._lines.append(text)
         if _in_notebook():
             self._show()
         else:
-            print(text, flush=True)
+            with tqdm.external_write_mode():  # does not break a live line
+                print(text, flush=True)
 
     def track(
         self, items: Iterable[Item], description: str, total: int | None = None
     ) -> Iterator[Item]:
-        """Yield `items` unchanged while the live line tells how far they are."""
+        """Yield `items` unchanged while the live line tells how far they are.
+
+        However the loop ends (break, error), the live line goes with it.
+        """
         file = _LiveLine(self) if _in_notebook() else sys.stderr
         with tqdm(
             items,
@@ -55,9 +57,11 @@ class LiveLog:
             ncols=80,
             mininterval=0.5,
         ) as bar:
-            yield from bar
-        if _in_notebook():
-            self._show()
+            try:
+                yield from bar
+            finally:
+                if _in_notebook():
+                    self._show()
 
     def _show(self, live: str = "") -> None:
         from IPython.display import display
