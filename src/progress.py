@@ -24,7 +24,10 @@ class LiveLog:
     ...     log.line(f"{epoch:5d}  {loss:.3f}")
     """
 
-    def __init__(self, header: str = "") -> None:
+    def __init__(self, header: str = "", *, keep: bool = True) -> None:
+        """header: the first finished line. keep: False drops finished lines, so that
+        only the live line is ever seen."""
+        self._keep = keep
         self._lines: list[str] = []
         self._display = None  # made with the first text: an unused log shows nothing
         if header:
