@@ -94,13 +94,15 @@ def execute(path: Path, environment: Mapping[str, str] | None = None) -> Executi
 
 def _read(path: Path) -> nbformat.NotebookNode:
     try:
-        return nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
     except FileNotFoundError as error:
         raise NotebookFailed(f"there is no {path}") from error
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+    except Exception as error:  # of whatever kind the malformed content leads to
         raise NotebookFailed(
             f"{path} is not a valid notebook: restore it (git checkout {path.name})"
         ) from error
+    return notebook
 
 
 # The kernel --------------------------------------------------------------------------

@@ -1,0 +1,355 @@
+"""`python3 -m src ...` as a user types it, on a small project with fake data."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import src.__main__ as commands
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals or terminals")
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """All files of a project but compiled code."""
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in files
+        if path.suffix != ".pyc"
+    }
+
+
+def outputs(path: Path) -> list[str]:
+    """The text of each code cell's outputs; "" for a cell that was not executed."""
+    texts = []
+    for cell in nbformat.read(path, 4).cells:
+        pieces = [o.get("text") or o.data["text/plain"] for o in cell.outputs]
+        texts.append("".join(pieces).strip())
+    return texts
+
+
+# run ---------------------------------------------------------------------------------
+
+
+def test_run_executes_and_saves_all_three(project, command):
+    result = command("run", MAMAN13_FAST="1", MAMAN13_RETRAIN="1")  # left by someone
+    assert result.returncode == 0, result.stdout
+    saved = sorted((project / "notebooks").iterdir())
+    assert [path.stem[:2] for path in saved] == ["q1", "q2", "q3"]
+    assert [outputs(path) for path in saved] == [["2", "0 0"]] * 3
+    assert (project / "src/fetched").exists()
+    printed = result.stdout
+    assert printed.index("a fake set") < printed.index("q1_convolution.ipynb ...")
+    assert printed.index("q1_conv") < printed.index("q2_back") < printed.index("q3_tra")
+    table = printed[printed.index("notebook  ") :]
+    assert [line.split()[:2] for line in table.splitlines()[1:4]] == [
+        ["q1_convolution", "2"],
+        ["q2_backpropagation", "2"],
+        ["q3_transfer_learning", "2"],
+    ]
+    assert "\r" not in printed  # no live line where there is no terminal
+    assert "\x1b" not in printed
+    assert "data/results.json" in printed
+
+
+@pytest.mark.parametrize(
+    ("args", "executed"),
+    [
+        (["--only", "q2"], {"q2"}),
+        (["--only", "q3,q1", "--retrain"], {"q1", "q3"}),
+        (["--only", "q1", "--only", "q2"], {"q1", "q2"}),
+    ],
+)
+def test_only_the_chosen_are_executed(project, command, args, executed):
+    result = command("run", *args)
+    assert result.returncode == 0, result.stdout
+    shown = ["2", "0 1"] if "--retrain" in args else ["2", "0 0"]
+    for path in (project / "notebooks").iterdir():
+        expected = shown if path.stem[:2] in executed else ["", ""]
+        assert outputs(path) == expected
+
+
+def test_an_unknown_notebook_is_refused(command):
+    result = command("run", "--only", "q2,q7")
+    assert result.returncode == 2
+    assert "--only takes q1, q2 and q3, not q7" in result.stdout
+
+
+def test_fast_leaves_everything_as_it_is(project, command, make_notebook, tmp_path):
+    look = (
+        "import os, pathlib\nroot = pathlib.Path.cwd().parent\n"
+        "pathlib.Path('../data/results.json').write_text('{}')\n"
+        "pathlib.Path(os.environ['REPORT']).write_text(str(root))\n"
+        "assert os.environ['MAMAN13_FAST'] == '1'"
+    )
+    make_notebook(project / "notebooks/q2_backpropagation.ipynb", look)
+    for name in ("sample/a.png", "cache/f.pt", "cifar-10-batches-py/b", "results.json"):
+        (project / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / "data" / name).write_text("x")
+    before = contents(project)
+    result = command("run", "--fast", REPORT=str(tmp_path / "report"))
+    assert result.returncode == 0, result.stdout
+    assert contents(project) == before  # nor was the data fetched
+    copy = Path((tmp_path / "report").read_text())
+    assert copy != project
+    assert not copy.exists()
+    assert "q3_transfer_learning" in result.stdout.splitlines()[-3]  # the table
+    assert "nothing here was changed" in result.stdout
+
+
+def test_fast_copies_the_sample_but_no_caches(project, monkeypatch):
+    kept = ["data/sample/a", "data/weights/w.pt", "data/checkpoints/c", "answers/q.md"]
+    left = ["data/cache/f", "data/cifar-10-batches-py/b", "data/x.tmp1", ".venv/lib/p"]
+    for name in kept + left:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("x")
+    monkeypatch.setattr(commands, "ROOT", project)
+    with commands._copy() as root:
+        assert all((root / name).is_file() for name in kept)
+        assert not any((root / name).exists() for name in left)
+    assert not root.exists()
+
+
+def test_a_failing_fast_run_cleans_up_and_shows_why(project, command, make_notebook):
+    make_notebook(project / "notebooks/q1_convolution.ipynb", "1 / 0")
+    temporary = project / "temporary"
+    temporary.mkdir()
+    result = command("run", "--fast", TMPDIR=str(temporary))
+    assert result.returncode == 1
+    assert "ZeroDivisionError" in result.stdout
+    assert list(temporary.glob("maman13-*")) == []
+
+
+def test_a_failing_cell_stops_the_run_and_keeps_what_was_finished(
+    project, command, make_notebook
+):
+    second = project / "notebooks/q2_backpropagation.ipynb"
+    make_notebook(second, "'fine'", "def broken():\n    return 1 / 0\nbroken()", "3")
+    before = contents(project)
+    result = command("run")
+    assert result.returncode == 1
+    assert "q2_backpropagation failed in code cell 2 of 3" in result.stdout
+    assert "`def broken():`" in result.stdout
+    assert "ZeroDivisionError: division by zero" in result.stdout
+    assert 'File "' not in result.stdout  # no traceback of ours
+    after = contents(project)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {"notebooks/q1_convolution.ipynb", "src/fetched"}
+    assert "q1_convolution" in result.stdout.splitlines()[-4]  # the table
+
+    make_notebook(second, "'repaired'")  # the next run goes on
+    assert command("run", "--only", "q2,q3").returncode == 0
+    assert outputs(second) == ["'repaired'"]
+
+
+def test_without_data_the_reason_is_given(project, command):
+    (project / "src/cifar10.py").write_text(
+        "class DataUnavailable(RuntimeError): ...\n"
+        "def fetch(): raise DataUnavailable('no source; --fast works')"
+    )
+    before = contents(project)
+    result = command("run")
+    assert result.returncode == 1
+    assert result.stdout == "error: no source; --fast works\n"
+    assert contents(project) == before
+
+
+def test_flaws_are_pointed_out(project, command, make_notebook):
+    make_notebook(
+        project / "notebooks/q1_convolution.ipynb",
+        "import sys\nprint('careful', file=sys.stderr)",
+        "import os\nos.getcwd()",
+    )
+    result = command("run", "--only", "q1")
+    assert result.returncode == 0
+    assert "WARNING: q1_convolution.ipynb: cell 1 has error output" in result.stdout
+    assert "cell 2 names a path of this machine" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "xx_YY.UTF-8"},
+        {"LC_ALL": None, "LANG": None, "LC_CTYPE": None, "PYTHONUTF8": None},
+    ],
+)
+def test_a_missing_locale_changes_nothing(project, command, make_notebook, variables):
+    path = project / "notebooks/q1_convolution.ipynb"
+    make_notebook(path, "print('שלום – × ≤')", "open('x.txt', 'w').write('שלום')")
+    result = command("run", "--only", "q1", **variables)
+    assert result.returncode == 0, result.stdout
+    assert outputs(path) == ["שלום – × ≤", "4"]
+    assert (project / "notebooks/x.txt").read_text(encoding="utf-8") == "שלום"
+    make_notebook(path, "raise ValueError('שלום')")  # our own words are printed too
+    result = command("run", "--only", "q1", **variables)
+    assert result.returncode == 1
+    assert "q1_convolution failed in code cell 1 of 1" in result.stdout
+
+
+@POSIX
+def test_ctrl_c_stops_the_kernel_and_keeps_what_was_finished(project, make_notebook):
+    marker, cleaned = project / "kernel", project / "cleaned"
+    second = make_notebook(
+        project / "notebooks/q2_backpropagation.ipynb",
+        f"import os, pathlib, time\n"
+        f"pathlib.Path({str(marker)!r}).write_text(str(os.getpid()))\n"
+        f"try:\n    time.sleep(120)\n"
+        f"finally:\n    pathlib.Path({str(cleaned)!r}).touch()",
+    )
+    before = second.read_bytes()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "src", "run"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    deadline = time.monotonic() + 120
+    while not (marker.exists() and marker.read_text()):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed.splitlines()[-1].startswith("Interrupted after")
+    assert "Traceback" not in printed
+    assert cleaned.exists()  # the cell could clean up after itself
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(marker.read_text()), 0)
+    assert outputs(project / "notebooks/q1_convolution.ipynb") == ["2", "0 0"]
+    assert second.read_bytes() == before
+
+
+@POSIX
+def test_a_terminal_shows_the_live_line(project, make_notebook):
+    import pty
+
+    make_notebook(
+        project / "notebooks/q1_convolution.ipynb",
+        "import sys, time\nsys.path.insert(0, '..')\n"
+        "from src.progress import LiveLog\n"
+        "for _ in LiveLog().track(range(4), 'epoch 1'):\n    time.sleep(0.7)",
+    )
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "src", "run", "--only", "q1"],
+        cwd=project,
+        env={**os.environ, "COLUMNS": "70"},
+        stdout=theirs,
+    )
+    os.close(theirs)
+    printed = b""
+    while True:
+        try:
+            printed += os.read(ours, 4096)
+        except OSError:  # how Linux says that the other end is closed
+            break
+    os.close(ours)
+    assert process.wait() == 0
+    frames = printed.decode().split("\r")
+    live = [frame for frame in frames if "epoch 1:" in frame]
+    assert live, frames
+    assert all("q1_convolution  cell 1/1  0:0" in frame for frame in live)
+    assert all(len(frame) <= 69 for frame in live)  # no line is wrapped
+
+
+# What goes wrong around a command ----------------------------------------------------
+
+
+@pytest.fixture
+def ready(monkeypatch):
+    monkeypatch.setattr(commands.environment, "ensure", lambda **options: None)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_full_or_forbidden_disk_gives_one_line(ready, monkeypatch, capsys, number):
+    def refuse(*args, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(commands.shutil, "copytree", refuse)
+    assert commands.main(["run", "--fast"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ")
+    assert os.strerror(number) in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_an_unforeseen_error_is_not_hidden(ready, monkeypatch):
+    def fail(*args, **options):
+        raise OSError(errno.EIO, "unforeseen")
+
+    monkeypatch.setattr(commands.shutil, "copytree", fail)
+    with pytest.raises(OSError, match="unforeseen"):
+        commands.main(["run", "--fast"])
+
+
+def test_a_failed_set_up_is_one_line(monkeypatch, capsys):
+    def fail(**options):
+        raise commands.environment.SetupError("no packages; do this")
+
+    monkeypatch.setattr(commands.environment, "ensure", fail)
+    for name in commands.COMMANDS:
+        assert commands.main([name]) == 1
+        assert capsys.readouterr().err == "error: no packages; do this\n"
+
+
+def test_ctrl_c_in_the_set_up(monkeypatch, capsys):
+    def interrupt(**options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands.environment, "ensure", interrupt)
+    assert commands.main(["run"]) == 130
+    assert "Interrupted" in capsys.readouterr().err
+
+
+# Other commands ----------------------------------------------------------------------
+
+
+def test_test_passes_arguments_and_status_on(project, command):
+    (project / "tests").mkdir()
+    (project / "tests/test_it.py").write_text(
+        "from src import project\n"
+        "def test_good(): assert project.ROOT.name == 'תרגיל 13'\n"
+        "def test_bad(): assert False\n",
+        encoding="utf-8",
+    )
+    assert command("test", "-k", "good").returncode == 0
+    everything = command("test", "-q")
+    assert everything.returncode == 1
+    assert "1 failed, 1 passed" in everything.stdout
+    assert command("test", "-k", "neither").returncode == 5  # pytest: nothing to run
+
+
+@pytest.mark.parametrize(("returned", "status"), [(None, 0), (3, 3)])
+def test_a_module_is_a_command(project, command, returned, status):
+    (project / "src/benchmark.py").write_text(
+        f"import json\ndef main(args):\n    print(json.dumps(args))\n"
+        f"    return {returned}"
+    )
+    result = command("benchmark", "--images", "5")
+    assert result.returncode == status
+    assert json.loads(result.stdout) == ["--images", "5"]
+
+
+def test_every_command_is_described(command):
+    result = command("--help")
+    assert result.returncode == 0
+    for name, (what, _) in commands.COMMANDS.items():
+        assert f"  {name:11}{what}" in result.stdout
+
+
+@pytest.mark.parametrize("args", [[], ["dance"]])
+def test_an_unknown_command_is_refused(command, args):
+    result = command(*args)
+    assert result.returncode == 2
+    assert "usage: python3 -m src COMMAND" in result.stdout

@@ -1,0 +1,433 @@
+"""How notebooks are executed and saved, and what the committed ones look like."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from src import notebooks
+from src.notebooks import NotebookFailed
+from src.project import NOTEBOOKS, ROOT
+
+COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+@pytest.fixture
+def notebook(tmp_path, make_notebook):
+    """A function that makes a notebook from the sources of its cells."""
+    return lambda *sources: make_notebook(tmp_path / "a b.ipynb", *sources)
+
+
+def shown(path: Path, cell: int = 0) -> str:
+    """The text of a cell's only output."""
+    (output,) = nbformat.read(path, 4).cells[cell].outputs
+    return (output.get("text") or output.data["text/plain"]).strip()
+
+
+# Execution ---------------------------------------------------------------------------
+
+
+def test_the_kernel_is_this_python_whatever_the_notebook_asks_for(notebook):
+    path = notebook("import sys\nprint(sys.executable)")
+    content = nbformat.read(path, 4)
+    content.metadata.kernelspec = {"name": "no-such-kernel", "display_name": "?"}
+    nbformat.write(content, path)
+    notebooks.execute(path)
+    assert shown(path) == sys.executable
+
+
+def test_where_and_how_the_kernel_runs(notebook, monkeypatch, tmp_path):
+    (tmp_path / "startup.py").write_text("print('somebody')")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    path = notebook(
+        "import json, os, matplotlib\n"
+        "names = 'PYTHONHASHSEED', 'PYTHONUTF8', 'SEEN'\n"
+        "json.dumps([os.getcwd(), *[os.environ[n] for n in names], "
+        "matplotlib.get_backend()])"
+    )
+    execution = notebooks.execute(path, {"SEEN": "yes"})
+    found = json.loads(shown(path).strip("'"))
+    assert found[:4] == [str(tmp_path), "0", "1", "yes"]
+    assert "inline" in found[4]
+    assert (execution.name, execution.cells) == ("a b", 1)
+    assert 0 < execution.seconds < 300
+    assert "names a path" in execution.flaws[0]
+
+
+def test_cells_are_counted_and_empty_ones_are_not(notebook):
+    path = notebook("a = 1", "", "a + 1")
+    assert notebooks.execute(path).cells == 2
+    counts = [cell.execution_count for cell in nbformat.read(path, 4).cells]
+    assert counts == [1, None, 2]
+    notebooks.execute(path)  # a second time: again from 1, in a fresh kernel
+    assert [cell.execution_count for cell in nbformat.read(path, 4).cells] == counts
+
+
+def test_two_executions_give_the_same_bytes(notebook):
+    path = notebook("print('a', flush=True)\nprint('b')", "{'x': 1}", "hash('text')")
+    notebooks.execute(path)
+    first = path.read_bytes()
+    notebooks.execute(path)
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("1 / 0", r"(?s)failed in code cell 2 of 2 \(`1 / 0`\).*ZeroDivisionError"),
+        ("raise KeyboardInterrupt", "(?s)failed in code cell 2.*KeyboardInterrupt"),
+        ("input('name?')", "(?s)failed in code cell 2.*StdinNotImplemented"),
+        ("import os\nos._exit(3)", "died in code cell 2 of 2 .*exit status 3.* memory"),
+        (
+            "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+            "exit status -9.*Most likely this is a shortage of memory",
+        ),
+    ],
+)
+def test_a_failure_leaves_the_file_as_it_was(notebook, source, reason):
+    if "SIGKILL" in source and os.name == "nt":
+        pytest.skip("no such signal on Windows")
+    path = notebook("'fine'", source)
+    before = path.read_bytes()
+    with pytest.raises(NotebookFailed, match=reason) as failure:
+        notebooks.execute(path)
+    assert "the file is as it was before" in str(failure.value)
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def test_a_dying_kernels_last_words_are_shown(notebook):
+    path = notebook("import os\nos.write(2, b'out of luck')\nos.abort()")
+    with pytest.raises(NotebookFailed, match="died") as failure:
+        notebooks.execute(path)
+    assert "out of luck" in str(failure.value)
+
+
+def test_a_kernel_that_does_not_start(notebook, monkeypatch):
+    path = notebook("1")
+    before = path.read_bytes()
+    broken = [sys.executable, "-c", "import sys; sys.exit('no kernel today')"]
+    monkeypatch.setattr(
+        notebooks._ThisPython,
+        "get_kernel_spec",
+        lambda self, name: notebooks.KernelSpec(argv=broken, language="python"),
+    )
+    with pytest.raises(NotebookFailed, match="did not start") as failure:
+        notebooks.execute(path)
+    assert "no kernel today" in str(failure.value)
+    assert path.read_bytes() == before
+
+
+def test_a_disk_that_is_full_when_saving(notebook, monkeypatch):
+    path = notebook("1")
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(NotebookFailed, match=r"could not be saved: .*No space left"):
+        notebooks.execute(path)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+def test_a_folder_without_permission_is_noticed_before_the_work(notebook, monkeypatch):
+    def refuse(*args, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = notebook("open('executed', 'w')")
+    monkeypatch.setattr(notebooks.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(NotebookFailed, match=r"can't write to .*Permission denied"):
+        notebooks.execute(path)
+    assert not (path.parent / "executed").exists()
+
+
+@pytest.mark.parametrize("text", ["", "<<<<<<< HEAD", "[]", '{"cells": 3}'])
+def test_a_file_that_is_no_notebook(tmp_path, text):
+    (tmp_path / "a.ipynb").write_text(text)
+    with pytest.raises(NotebookFailed, match=r"a\.ipynb is not a valid notebook"):
+        notebooks.execute(tmp_path / "a.ipynb")
+
+
+def test_a_notebook_that_is_missing(tmp_path):
+    with pytest.raises(NotebookFailed, match=r"there is no .*a\.ipynb"):
+        notebooks.execute(tmp_path / "a.ipynb")
+
+
+# What is saved -----------------------------------------------------------------------
+
+
+def test_what_differs_between_machines_is_removed():
+    new = nbformat.v4
+    pieces = [("stdout", "a"), ("stdout", "b\n10%\r90%\rdone\n"), ("stderr", "c")]
+    streams = [new.new_output("stream", name=name, text=text) for name, text in pieces]
+    widget = {notebooks.WIDGET: {"model_id": "x"}, "text/plain": "a bar"}
+    bar, blank = (
+        new.new_output("display_data", data=data)
+        for data in (widget, {"text/plain": ""})
+    )
+    code = new.new_code_cell(
+        "1",
+        metadata={"execution": {"iopub": "2020"}, "tags": ["keep"], "scrolled": True},
+        outputs=[*streams, bar, blank, new.new_output(**said("d"))],
+    )
+    content = new.new_notebook(
+        cells=[code, new.new_markdown_cell("text", metadata={"editable": True})],
+        metadata={
+            "widgets": {"x": 1},
+            "language_info": {"name": "python", "version": "3"},
+        },
+    )
+    notebooks.clean(content)
+    nbformat.validate(content)
+    assert set(content.metadata) == {"kernelspec", "language_info"}
+    assert content.metadata.language_info == {"name": "python"}
+    assert [cell.metadata for cell in content.cells] == [{"tags": ["keep"]}, {}]
+    texts = [out.get("text") or out.data for out in content.cells[0].outputs]
+    assert texts == ["ab\ndone\n", "c", {"text/plain": "a bar"}, "d"]
+
+
+def test_ids_are_kept_or_numbered():
+    new = nbformat.v4
+    content = new.new_notebook(cells=[new.new_markdown_cell("a", id="mine")])
+    notebooks.clean(content)
+    assert content.cells[0].id == "mine"
+    old = new.new_notebook(cells=[new.new_markdown_cell(text) for text in "ab"])
+    old.nbformat_minor = 4  # before there were ids
+    notebooks.clean(old)
+    assert [cell.id for cell in old.cells] == ["cell-00", "cell-01"]
+    nbformat.validate(old)
+
+
+def executed(source: str = "1", **output) -> nbformat.NotebookNode:
+    """A notebook of one executed cell, with one output if any is given."""
+    new = nbformat.v4
+    outputs = [new.new_output(**output)] if output else []
+    cell = new.new_code_cell(source, execution_count=1, outputs=outputs)
+    return new.new_notebook(cells=[cell])
+
+
+def said(text: str) -> dict:
+    return {"output_type": "stream", "name": "stdout", "text": text}
+
+
+@pytest.mark.parametrize(
+    ("content", "flaw"),
+    [
+        (executed("1", **said("a") | {"name": "stderr"}), "has error output: a"),
+        (
+            executed("1", output_type="error", ename="E", evalue="bad", traceback=[]),
+            "failed: E: bad",
+        ),
+        (
+            executed("1", output_type="display_data", data={notebooks.WIDGET: {}}),
+            "shows a widget",
+        ),
+        (executed("1", **said(f"at {ROOT}/data")), "names a path"),
+        (executed("1", **said(f"in '{Path.home()}'")), "names a path"),
+        (executed("open('/home/me/x')"), "path of this machine: /home/me/x"),
+        (executed("1", **said("/tmp/x")), "path of this machine: /tmp/x"),
+        (executed("1", **said("C:\\Users\\me")), "names a path"),
+        (executed("1", **said("/Users/me")), "names a path"),
+        (
+            executed("1", output_type="display_data", data={"text/html": "/root/x"}),
+            "names a path",
+        ),
+    ],
+)
+def test_each_flaw_is_found(content, flaw):
+    (found,) = notebooks.flaws(content)
+    assert found.startswith("cell 1 ")
+    assert flaw in found
+
+
+def test_flaws_of_the_whole_notebook_are_found():
+    content = executed()
+    content.metadata["widgets"] = {}
+    content.cells += executed().cells  # twice the count 1
+    assert notebooks.flaws(content) == [
+        "it holds widget metadata",
+        "its cells were not executed in order, once each: [1, 1]",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://a.org/home/x", "and/or", "homework/", "data/tmp", "1/work", "a:/b"],
+)
+def test_ordinary_text_is_no_flaw(text):
+    assert notebooks.flaws(executed("1", **said(text))) == []
+
+
+# The committed notebooks -------------------------------------------------------------
+
+
+def test_there_is_one_notebook_a_question():
+    assert [path.name for path in COMMITTED] == list(notebooks.NAMES.values())
+
+
+@pytest.fixture(params=COMMITTED, ids=lambda path: path.stem)
+def committed(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def headings(notebook: nbformat.NotebookNode, levels: str) -> list[str]:
+    """The headings of the given levels ("1,3": # to ###), in order."""
+    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^#{{{levels}}} +(.+?) *$", text, flags=re.MULTILINE)
+
+
+def test_it_is_executed_whole_and_clean(committed):
+    nbformat.validate(committed)
+    assert notebooks.flaws(committed) == []
+
+
+def test_it_is_small_enough_to_be_shown(committed):
+    assert len(nbformat.writes(committed).encode()) < 3e6
+
+
+def test_its_code_cells_fit_a_screen(committed):
+    for number, cell in enumerate(committed.cells, 1):
+        if cell.cell_type == "code":
+            lines = cell.source.splitlines()
+            assert max(map(len, lines), default=0) <= 88, f"cell {number}"
+            assert sum(bool(line.strip()) for line in lines) <= 30, f"cell {number}"
+
+
+def test_it_begins_with_title_and_blank_name(committed):
+    title = committed.cells[0]
+    assert title.cell_type == "markdown"
+    assert re.match(r"# Question [123]: \S", title.source)
+    lines = title.source.splitlines()
+    assert "| Name | |" in lines
+    assert "| ID | |" in lines
+    assert "22961" in title.source
+
+
+def test_its_contents_list_leads_to_every_part(committed):
+    start = "\n".join(cell.source for cell in committed.cells[:2])
+    linked = re.findall(r"\]\(#((?:[^()]|\([^()]*\))+)\)", start)
+    anchors = [text.replace(" ", "-") for text in headings(committed, "1,6")]
+    assert set(map(urllib.parse.unquote, linked)) <= set(anchors)
+    parts = [text.replace(" ", "-") for text in headings(committed, "2")]
+    listed = [link for link in map(urllib.parse.unquote, linked) if link in parts]
+    assert listed == [part for part in parts if part != "Contents"]
+
+
+def test_prose_leads_into_its_code(committed):
+    kinds = [cell.cell_type for cell in committed.cells]
+    assert kinds[0] == "markdown"
+    assert kinds.count("markdown") >= kinds.count("code") / 2
+
+
+GUARD = """
+import os, socket
+
+def refuse(address):
+    host = address[0] if isinstance(address, tuple) else ""
+    if host not in ("", "localhost", "127.0.0.1", "::1", "0.0.0.0"):
+        with open(os.environ["ATTEMPTS"], "a") as log:
+            log.write(f"{host}\\n")
+        raise OSError("no network in this test")
+
+class Guarded(socket.socket):
+    def connect(self, address):
+        refuse(address)
+        return super().connect(address)
+
+    def connect_ex(self, address):
+        refuse(address)
+        return super().connect_ex(address)
+
+socket.socket = Guarded
+lookup = socket.getaddrinfo
+socket.getaddrinfo = lambda host, *a, **k: refuse((host,)) or lookup(host, *a, **k)
+"""
+
+
+def snapshot() -> dict[str, str]:
+    """The hashes of all that a fast run must not change."""
+    folders = ("notebooks", "src", "answers", "data/sample", "data/weights")
+    files = [path for name in folders for path in (ROOT / name).rglob("*")]
+    files += [ROOT / "data/results.json", *(ROOT / "data/checkpoints").rglob("*")]
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    len(COMMITTED) < 3, reason="not all notebooks are there (a test of its own says so)"
+)
+def test_all_run_fast_without_a_network_and_change_nothing(tmp_path):
+    """As a user does, with the network shut, and npm out of reach."""
+    (tmp_path / "guard").mkdir()
+    (tmp_path / "guard/sitecustomize.py").write_text(GUARD)
+    dead = "http://127.0.0.1:9"
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), dead)
+    attempts = tmp_path / "attempts"
+    before = snapshot()
+    result = subprocess.run(
+        [sys.executable, "-m", "src", "run", "--fast"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            **proxies,
+            "PATH": str(Path(sys.executable).parent),
+            "PYTHONPATH": str(tmp_path / "guard"),
+            "ATTEMPTS": str(attempts),
+            "TORCH_HOME": str(tmp_path / "no-downloaded-weights"),
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=600,
+    )
+    print(result.stdout)
+    assert result.returncode == 0, result.stdout
+    assert "WARNING" not in result.stdout
+    assert "nothing here was changed" in result.stdout
+    assert not attempts.exists(), attempts.read_text()
+    assert snapshot() == before
+
+
+def test_the_guard_of_the_last_test_works(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(GUARD)
+    code = "import urllib.request as u; u.urlopen('http://example.org', timeout=5)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for name in [name for name in environment if name.lower().endswith("_proxy")]:
+        del environment[name]
+    environment["ATTEMPTS"] = str(tmp_path / "attempts")
+    result = subprocess.run([sys.executable, "-c", code], env=environment, text=True,
+                            capture_output=True)  # fmt: skip
+    assert result.returncode != 0
+    assert "no network in this test" in result.stderr
+    assert (tmp_path / "attempts").read_text() == "example.org\n"
+
+
+# Style -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", [["check"], ["format", "--check"]])
+def test_ruff_is_content(check):
+    result = subprocess.run(
+        [sys.executable, "-m", "ruff", *check, "--no-cache", "."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
