@@ -5,7 +5,6 @@ ratio. Writes `data/benchmark.json`.
 """
 
 import argparse
-import dataclasses
 import json
 import subprocess
 import sys
@@ -23,7 +22,14 @@ from src.frozen import without_head
 from src.machine import peak_memory, pick_device, provenance
 from src.project import DATA, FAST
 from src.residual_net import ThreeBlockNet
-from src.training import Examples, Recipe, as_examples, to_device, train_from_scratch
+from src.training import (
+    Cycle,
+    Examples,
+    Recipe,
+    as_examples,
+    to_device,
+    train_from_scratch,
+)
 from src.weights import load_pretrained
 
 FILE = DATA / "benchmark.json"
@@ -233,7 +239,7 @@ def _stage_training() -> None:
     """Some steps of training the three-block network, with the whole set in memory."""
     transform = make_transform(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     data = as_examples(cifar10.load(train=True))
-    recipe = dataclasses.replace(Recipe(), epochs=1)
+    recipe = Recipe(cycles=(Cycle(1),))
     few, some = data[: 4 * recipe.batch_size], data[:500]
     train_from_scratch(ThreeBlockNet(recipe.widths), recipe, few, some, transform)
 

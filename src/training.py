@@ -63,19 +63,56 @@ def hold_out(
 
 
 @dataclass(frozen=True)
+class Cycle:
+    """Some epochs in which the learning rate rises to its peak and falls to zero.
+
+    max_shift: by how many pixels the images are shifted at most.
+    """
+
+    epochs: int
+    peak_learning_rate: float = 0.3
+    max_shift: int = 2
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """All that decides what training from scratch gives, but for the data."""
+    """All that decides what training from scratch gives, but for the data.
+
+    cycles: one after the other; each but the first is a warm restart (Loshchilov and
+        Hutter, 2017, https://arxiv.org/abs/1608.03983).
+    """
 
     widths: tuple[int, int, int] = (64, 256, 256)
-    epochs: int = 14
+    cycles: tuple[Cycle, ...] = (Cycle(14), Cycle(8, 0.15, max_shift=4))
     batch_size: int = 250
-    peak_learning_rate: float = 0.3  # reached after `warm_up`, then linearly to zero
-    warm_up: float = 0.2  # as a fraction of all steps
+    warm_up: float = 0.2  # the part of a cycle in which the learning rate rises
     momentum: float = 0.9  # Nesterov's
     weight_decay: float = 5e-4  # of convolutions and the head; not of BatchNorm, biases
     label_smoothing: float = 0.1
-    max_shift: int = 2  # pixels
     seed: int = SEED
+
+    @property
+    def epochs(self) -> int:
+        return sum(cycle.epochs for cycle in self.cycles)
+
+    def cycle_of(self, epoch: int) -> Cycle:
+        """The cycle that an epoch, counted from 1, belongs to."""
+        for cycle in self.cycles:
+            if epoch <= cycle.epochs:
+                return cycle
+            epoch -= cycle.epochs
+        raise ValueError(f"the recipe has only {self.epochs} epochs")
+
+    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
+        """The rate of a step, counted from 0: linearly up, then linearly to zero."""
+        for cycle in self.cycles:
+            steps = cycle.epochs * steps_per_epoch
+            if step < steps:
+                peak = max(1, round(self.warm_up * steps))
+                part = min((step + 1) / peak, (steps - step) / (steps - peak))
+                return part * cycle.peak_learning_rate
+            step -= steps
+        return 0.0
 
     def key(self) -> str:
         """Short fingerprint; differs when any field does."""
@@ -144,26 +181,18 @@ def to_device(inputs: Tensor, device: torch.device) -> Tensor:
     return inputs.to(device, memory_format=torch.channels_last)
 
 
-def make_optimiser(
-    model: nn.Module, recipe: Recipe, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """SGD with Nesterov momentum; its rate rises linearly, then falls to zero."""
+def make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum; no weight decay on BatchNorm and biases."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim == 1]
-    optimiser = torch.optim.SGD(
+    return torch.optim.SGD(
         [
             {"params": matrices, "weight_decay": recipe.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ],
-        lr=recipe.peak_learning_rate,
         momentum=recipe.momentum,
         nesterov=True,
     )
-    peak = max(1, round(recipe.warm_up * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min((step + 1) / peak, (steps - step) / (steps - peak))
-    )
-    return optimiser, schedule
 
 
 def train_from_scratch(
@@ -189,8 +218,8 @@ def train_from_scratch(
     log = log or LiveLog()
     device = next(model.parameters()).device
     steps_per_epoch = -(-len(train) // recipe.batch_size)
-    optimiser, schedule = make_optimiser(model, recipe, recipe.epochs * steps_per_epoch)
-    stateful = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    optimiser = make_optimiser(model, recipe)
+    stateful = {"model": model, "optimiser": optimiser}
     key = experiment_key(recipe, train, validation)
     history = _resume(checkpoint, key, stateful)
     if history:
@@ -199,6 +228,8 @@ def train_from_scratch(
     for number in range(len(history) + 1, recipe.epochs + 1):
         started = time.perf_counter()
         generator = torch.Generator().manual_seed(recipe.seed * 1000 + number)
+        max_shift = recipe.cycle_of(number).max_shift
+        step = (number - 1) * steps_per_epoch
         loss_sum = correct = 0.0
         model.train()
         for batch in log.track(
@@ -206,14 +237,16 @@ def train_from_scratch(
             f"epoch {number}/{recipe.epochs}",
             total=steps_per_epoch,
         ):
-            images = augment(batch.inputs, recipe.max_shift, generator)
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.learning_rate(step, steps_per_epoch)
+            images = augment(batch.inputs, max_shift, generator)
             labels = batch.labels.to(device)
             logits = model(to_device(transform(images), device))
             loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            schedule.step()
+            step += 1
             loss_sum += loss.item() * len(batch)
             correct += (logits.argmax(1) == labels).sum().item()
 

@@ -9,10 +9,10 @@ from torch import nn
 from torchvision.transforms import v2
 
 from src import training
-from src.training import Examples, Recipe
+from src.training import Cycle, Examples, Recipe
 
 TRANSFORM = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
-RECIPE = Recipe(widths=(4, 4, 4), epochs=4, batch_size=16, peak_learning_rate=0.05)
+RECIPE = Recipe(cycles=(Cycle(3, 0.05), Cycle(1, 0.02, max_shift=3)), batch_size=16)
 
 
 def small_network() -> nn.Module:
@@ -62,7 +62,7 @@ def without_times(curve):
 
 
 def test_it_learns():
-    _, curve = train(recipe=dataclasses.replace(RECIPE, epochs=8))
+    _, curve = train(recipe=dataclasses.replace(RECIPE, cycles=(Cycle(8, 0.05),)))
     assert curve[-1].validation_accuracy == 1.0
     assert curve[-1].train_loss < curve[0].train_loss
 
@@ -143,7 +143,9 @@ def test_a_finished_training_is_loaded_and_equals_the_trained_network(tmp_path):
 def test_a_finished_training_of_another_recipe_is_not_loaded(tmp_path):
     path = tmp_path / "finished.pt"
     finish(path)
-    assert not finish(path, recipe=dataclasses.replace(RECIPE, epochs=3)).loaded
+    assert not finish(
+        path, recipe=dataclasses.replace(RECIPE, cycles=(Cycle(3, 0.05),))
+    ).loaded
     assert not finish(path, recipe=RECIPE).loaded  # overwritten by the one before
     assert not finish(path, retrain=True).loaded
 
@@ -186,22 +188,39 @@ def test_every_example_is_in_exactly_one_batch():
     assert sorted(torch.cat(seen).tolist()) == list(range(10))
 
 
-def test_the_learning_rate_rises_then_falls_to_zero():
-    optimiser, schedule = training.make_optimiser(small_network(), RECIPE, steps=10)
-    rates = []
-    for _ in range(10):
-        rates.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
-        schedule.step()
-    peak = RECIPE.peak_learning_rate
-    assert rates[:2] == pytest.approx([peak / 2, peak])
-    assert rates[2:] == pytest.approx([peak * (10 - i) / 8 for i in range(2, 10)])
-    assert optimiser.param_groups[0]["lr"] == 0
+def test_the_learning_rate_rises_and_falls_to_zero_in_each_cycle():
+    recipe = Recipe(cycles=(Cycle(2, 0.3), Cycle(1, 0.1)))
+    rates = [recipe.learning_rate(step, 5) for step in range(15)]
+    assert rates[:2] == pytest.approx([0.15, 0.3])
+    assert rates[2:10] == pytest.approx(
+        [0.3 * (10 - step) / 8 for step in range(2, 10)]
+    )
+    assert rates[10:] == pytest.approx([0.1, 0.1, 0.075, 0.05, 0.025])
+    assert recipe.learning_rate(15, 5) == 0
+
+
+def test_an_epoch_belongs_to_its_cycle():
+    first, second = Cycle(2), Cycle(3, max_shift=4)
+    recipe = Recipe(cycles=(first, second))
+    assert recipe.epochs == 5
+    assert [recipe.cycle_of(epoch) for epoch in range(1, 6)] == [first] * 2 + [
+        second
+    ] * 3
+    with pytest.raises(ValueError, match="only 5 epochs"):
+        recipe.cycle_of(6)
+
+
+def test_biases_and_batchnorm_have_no_weight_decay():
+    with_decay, without = training.make_optimiser(small_network(), RECIPE).param_groups
+    assert with_decay["weight_decay"] == RECIPE.weight_decay
+    assert without["weight_decay"] == 0
+    assert [p.ndim for p in with_decay["params"]] == [4, 2]
+    assert [p.ndim for p in without["params"]] == [1] * 4
 
 
 def test_without_validation_the_curve_has_no_validation_figures():
     torch.manual_seed(0)
-    recipe = dataclasses.replace(RECIPE, epochs=1)
+    recipe = dataclasses.replace(RECIPE, cycles=(Cycle(1),))
     [epoch] = training.train_from_scratch(
         small_network(), recipe, bright_or_dark(20), None, TRANSFORM
     )
