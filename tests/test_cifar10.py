@@ -135,7 +135,7 @@ class Fakes:
             self.monkeypatch.setattr(MirroredCIFAR10, name, value)
         self.monkeypatch.setattr(
             cifar10,
-            "ORIGINAL_IMAGES",
+            "IMAGES_SHA256",
             {
                 "train": sha256(self.images[:5].tobytes()),
                 "test": sha256(self.images[5].tobytes()),
@@ -143,7 +143,7 @@ class Fakes:
         )
         self.monkeypatch.setattr(
             cifar10,
-            "ORIGINAL_LABELS",
+            "LABELS_SHA256",
             {"train": sha256(bytes(train)), "test": sha256(bytes(self.labels[5]))},
         )
         self.npm_log = self.folder / "npm.log"
@@ -277,7 +277,7 @@ def test_draw_sample_from_a_synthetic_set(tmp_path, monkeypatch):
 
 
 def test_batch_files_are_the_same_bytes_everywhere(tmp_path):
-    """Fixed by hand: the checksums of the classes rest on it."""
+    """The checksums that the dataset classes state rest on it."""
     images = np.arange(2 * 3072).astype(np.uint8)
     write_batch(tmp_path / "batch", images.reshape(2, 32, 32, 3), [4, 9])
     assert md5((tmp_path / "batch").read_bytes()) == "5ddeb74409f5beb0d212faf365607ff7"
@@ -626,8 +626,8 @@ def test_left_overs_of_killed_processes_go_away(fakes):
 # --------------------------------------------------------------------- the real set
 
 
-def assert_original(root):
-    """The images and labels are the original's, to the last bit."""
+def assert_expected(root):
+    """The images and labels are the expected ones, to the last bit."""
     for train, size, images, labels in (
         (
             True,
@@ -658,8 +658,8 @@ def whole_set(monkeypatch):
     return DATA
 
 
-def test_whole_set_is_the_original(whole_set):
-    assert_original(whole_set)
+def test_whole_set_is_the_expected_one(whole_set):
+    assert_expected(whole_set)
 
 
 def test_sample_can_be_drawn_again(whole_set, tmp_path):
@@ -684,7 +684,7 @@ def test_real_mirror(tmp_path, monkeypatch):
     assert fetch(root) == cifar10.PROVENANCE[MirroredCIFAR10]
     monkeypatch.setattr(cifar10, "SOURCES", ())
     monkeypatch.undo()
-    assert_original(root)
+    assert_expected(root)
 
 
 @pytest.mark.network
@@ -694,4 +694,4 @@ def test_real_download(tmp_path, monkeypatch):
         cifar10._torchvision(tmp_path)
     except OSError as error:
         pytest.skip(f"torchvision's download: {downloads.reason(error)}")
-    assert_original(tmp_path)
+    assert_expected(tmp_path)
