@@ -5,6 +5,7 @@ but for `multiply_adds`, which counts what one pass costs.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -180,15 +181,40 @@ def parameter_count(model: nn.Module, *, trainable_only: bool = False) -> int:
     )
 
 
+def as_record(
+    evaluation: Evaluation,
+    model: nn.Module,
+    inputs: Tensor,
+    classes: Sequence[str],
+    seconds: float,
+) -> dict:
+    """What results.json keeps of a network; `seconds`: that its training took."""
+    return {
+        "test_accuracy": evaluation.accuracy,
+        "interval": evaluation.interval,
+        "test_loss": evaluation.loss,
+        "ece": evaluation.calibration.ece,
+        "class_accuracy": dict(zip(classes, evaluation.class_accuracy, strict=True)),
+        "seconds": seconds,
+        "parameters": parameter_count(model),
+        "parameters_trained": parameter_count(model, trainable_only=True),
+        "multiply_adds": multiply_adds(model, inputs),
+    }
+
+
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table; the first column to the left, the others to the right."""
     lines = [header, [":--"] + ["--:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def side_by_side(rows: list[str], columns: dict[str, list[str]]) -> str:
-    """A Markdown table with one named column for each thing that is compared."""
-    body = [list(line) for line in zip(rows, *columns.values(), strict=True)]
+def side_by_side(columns: dict[str, dict[str, str]]) -> str:
+    """A Markdown table with a named column for each thing that is compared.
+
+    The columns are dicts of the same keys, which name the rows.
+    """
+    rows = next(iter(columns.values()))
+    body = [[row, *(column[row] for column in columns.values())] for row in rows]
     return markdown_table(["", *columns], body)
 
 

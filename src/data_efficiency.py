@@ -110,3 +110,34 @@ def head_accuracy(train: Examples, validation: Examples, test: Examples) -> floa
     with torch.no_grad():
         _, accuracy = loss_and_accuracy(head(test.inputs), test.labels)
     return accuracy
+
+
+def head_point(
+    per_class: int, seeds: int, train: Examples, validation: Examples, test: Examples
+) -> Point:
+    """`head_accuracy` on `per_class` images of each class, drawn `seeds` times."""
+    drawn = [draw(train.labels, per_class, seed) for seed in range(1, seeds + 1)]
+    accuracies = [head_accuracy(train[index], validation, test) for index in drawn]
+    return Point(per_class, tuple(accuracies))
+
+
+def scratch_point(
+    per_class: int,
+    seeds: int,
+    build: Callable[[Recipe], nn.Module],
+    recipe: Recipe,
+    train: Examples,
+    test: Examples,
+    transform: Transform,
+    store: Path,
+    **options: object,
+) -> Point:
+    """`scratch_accuracy` on the same draws; each training with its draw's seed."""
+    accuracies = []
+    for seed in range(1, seeds + 1):
+        few = train[draw(train.labels, per_class, seed)]
+        seeded = dataclasses.replace(recipe, seed=seed)
+        accuracies.append(
+            scratch_accuracy(build, seeded, few, test, transform, store, **options)
+        )
+    return Point(per_class, tuple(accuracies))

@@ -5,7 +5,6 @@ problem, solved in seconds. How fast to learn, how strongly to pull the weights 
 and whether to standardise the features first is chosen on a validation split.
 """
 
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from src.analysis import markdown_table
 from src.files import write_text
 from src.progress import LiveLog
 from src.project import CACHE, SEED
@@ -154,6 +154,21 @@ def search(
     return sorted(choices, key=lambda choice: choice.validation_loss)
 
 
-def with_epochs(recipe: HeadRecipe, epochs: int) -> HeadRecipe:
-    """The same recipe, but for the number of epochs."""
-    return dataclasses.replace(recipe, epochs=epochs)
+def choices_table(choices: list[Choice], shown: int = 4) -> str:
+    """The best few choices and the worst, as a Markdown table."""
+    header = ["place", "learning rate", "weight decay", "standardised"]
+    rows = [
+        [
+            str(place),
+            f"{choice.recipe.learning_rate:g}",
+            f"{choice.recipe.weight_decay:g}",
+            "yes" if choice.recipe.standardise else "no",
+            f"{choice.validation_loss:.4f}",
+            f"{choice.validation_accuracy:.2%}",
+        ]
+        for place, choice in enumerate(choices, 1)
+    ]
+    return markdown_table(
+        [*header, "validation loss", "accuracy"],
+        [*rows[:shown], ["…"] * 6, rows[-1]],
+    )
