@@ -353,6 +353,6 @@ def flaws(notebook: nbformat.NotebookNode) -> list[str]:
             shown = output.get("data", {})
             pieces = [v for k, v in shown.items() if not k.startswith("image/p")]
             text += "\n".join(map(str, ["", *pieces, output.get("text", "")]))
-        if path := re.search(rf"(?<![\w.:/])(?:{paths})\S*", text):
+        if path := re.search(rf"(?<![\w.])(?:{paths})\S*", text):
             found.append(f"cell {number} names a path of this machine: {path[0]}")
     return found

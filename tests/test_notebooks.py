@@ -239,6 +239,7 @@ def said(text: str) -> dict:
         (executed("1", **said("/tmp/x")), "path of this machine: /tmp/x"),
         (executed("1", **said("C:\\Users\\me")), "names a path"),
         (executed("1", **said("/Users/me")), "names a path"),
+        (executed("1", **said("file:///home/me")), "names a path"),
         (
             executed("1", output_type="display_data", data={"text/html": "/root/x"}),
             "names a path",
