@@ -58,7 +58,7 @@ def run(args: list[str]) -> int:
     environment.ensure()
     from src import cifar10, notebooks
 
-    # The first import ever lists the fonts, with a warning that no notebook should keep.
+    # The first import ever lists the fonts, with a warning for no notebook to keep.
     importlib.import_module("matplotlib.font_manager")
     variables = {
         "MAMAN13_FAST": "1" if options.fast else "0",
