@@ -196,8 +196,8 @@ class Benchmark:
 def benchmark(
     shapes: Iterable[LayerShape] = RESNET18_LAYERS,
     *,
-    batch_size: int = 4,
-    repetitions: int = 9,
+    batch_size: int = 2,
+    repetitions: int = 7,
 ) -> Benchmark:
     """Time and peak memory of both layers, forward and backward, in float32.
 

@@ -161,7 +161,8 @@ def _windows_on(
         )
     axis.set(xlim=(-0.05, len(cells[0]) + 0.05), ylim=(len(cells), 0), title=title)
     axis.axis("off")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=11)
+    if windows:
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=11)
 
 
 # --- question 3 ---
@@ -340,3 +341,107 @@ def _hide_axes(axes: np.ndarray) -> None:
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
         axis.spines[:].set_visible(False)
+
+
+# --- question 1 ---
+
+
+def windows_of_a_convolution(
+    padded: Sequence[Sequence[int]],
+    kernel: Sequence[Sequence[int]],
+    output: Sequence[Sequence[int]],
+    stride: int,
+) -> Figure:
+    """A padded image, a kernel and their output as matrices of whole numbers.
+
+    Three of the windows, the first two and the last, are outlined in the padded image,
+    and the output that each of them gives is outlined in the same way.
+    """
+    size = (len(kernel), len(kernel[0]))
+    in_image, in_output = {}, {}
+    for row, column in _three_windows(output):
+        name = f"$y_{{{row},{column}}}$"
+        in_image[name] = (row * stride, column * stride, *size)
+        in_output[name] = (row, column, 1, 1)
+    widths = [len(matrix[0]) for matrix in (padded, kernel, output)]
+    figure, axes = plt.subplots(1, 3, figsize=(9, 4), width_ratios=widths)
+    _windows_on(axes[0], "padded image", _labels(padded), in_image)
+    _windows_on(axes[1], "kernel", _labels(kernel, zero="0 "), {})
+    _windows_on(axes[2], "output", _labels(output, zero="0 "), in_output)
+    _same_scale(axes, len(padded))
+    return figure
+
+
+def windows_as_columns(
+    kernel_row: Sequence[int], columns: Sequence[Sequence[int]], output: Sequence[int]
+) -> Figure:
+    """A convolution as a matrix product: kernel [K], window columns [K, N], output [N].
+
+    Outlines as in `windows_of_a_convolution`: the first two windows and the last.
+    """
+    in_columns, in_output = {}, {}
+    for _, number in _three_windows([output]):
+        name = f"window {number}"
+        in_columns[name] = (0, number, len(columns), 1)
+        in_output[name] = (0, number, 1, 1)
+    widths = [len(kernel_row), len(output), len(output)]
+    figure, axes = plt.subplots(1, 3, figsize=(9.5, 4.2), width_ratios=widths)
+    _windows_on(axes[0], "kernel, as one row", _labels([kernel_row], zero="0 "), {})
+    _windows_on(axes[1], "× windows, one a column", _labels(columns), in_columns)
+    _windows_on(axes[2], "= output", _labels([output], zero="0 "), in_output)
+    _same_scale(axes, len(columns))
+    return figure
+
+
+def _three_windows(output: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Row and column of the first two windows and of the last."""
+    return [(0, 0), (0, 1), (len(output) - 1, len(output[0]) - 1)]
+
+
+def _labels(matrix: Sequence[Sequence[int]], zero: str = "0") -> list[list[str]]:
+    """The numbers as text. `_windows_on` shades "0", which only padding shall be."""
+    return [[str(number) if number else zero for number in row] for row in matrix]
+
+
+def _same_scale(axes: np.ndarray, rows: int) -> None:
+    """Cells of one size in all axes, each matrix in the middle of its axis."""
+    for axis in axes:
+        middle = sum(axis.get_ylim()) / 2
+        axis.set(ylim=(middle + rows / 2, middle - rows / 2), aspect=1)
+
+
+def filtered_image(image: np.ndarray, responses: dict[str, np.ndarray]) -> Figure:
+    """A colour image and what each filter makes of it.
+
+    image: uint8 [H, W, 3]. responses: [H, W] each, by the filter's name; one with
+    negative values is drawn with grey for 0, any other from black to white.
+    """
+    count = 1 + len(responses)
+    figure, axes = plt.subplots(1, count, figsize=(1.85 * count, 2.3))
+    axes[0].imshow(image)
+    axes[0].set_title("image")
+    for axis, (name, response) in zip(axes[1:], responses.items(), strict=True):
+        largest = np.abs(response).max()
+        lowest = -largest if response.min() < 0 else 0
+        axis.imshow(response, cmap="gray", vmin=lowest, vmax=largest)
+        axis.set_title(name)
+    _hide_axes(axes)
+    return figure
+
+
+def cost_ratios(
+    labels: Sequence[str], time_ratios: Sequence[float], memory_ratios: Sequence[float]
+) -> Figure:
+    """Our cost over the reference's, layer by layer; 1 is the reference."""
+    figure, axis = plt.subplots(figsize=(8, 3.8))
+    rows = np.arange(len(labels))
+    axis.axvline(1, color=GREY, linestyle="-", linewidth=1)
+    axis.plot(time_ratios, rows, "o", color=BLUE, label="time")
+    axis.plot(memory_ratios, rows, "s", color=ORANGE, mfc="none", label="peak memory")
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}×")
+    axis.set_yticks(rows, labels)
+    axis.invert_yaxis()
+    axis.set_xlabel("our layer ÷ nn.Conv2d (left of the line: cheaper)")
+    axis.legend(loc="lower right")
+    return figure
