@@ -1,0 +1,563 @@
+"""The written answers: filled from results.json, alike in both languages, true."""
+
+import copy
+import json
+import re
+
+import pytest
+
+from src import answers, results
+from src.cifar10 import CLASSES
+from src.project import ROOT
+
+PAIRS = [
+    (page, page.replace(".md", ".he.md"))
+    for page in answers.PAGES
+    if not page.endswith(".he.md")
+]
+TEMPLATE_NAMES = (*answers.PAGES, "readme_results.md")
+
+#: Made up, of the shape that the notebooks record.
+FIGURES = {
+    "provenance": {
+        "cifar10": "CIFAR-10, made up",
+        "weights": "stand-in",
+        "torch": "2.0.0",
+        "torchvision": "0.1.0",
+        "python": "3.11.0",
+        "device": "CPU (made up)",
+        "date": "2001-01-01",
+    },
+    "dataset": {"train_images": 50000, "test_images": 10000},
+    "convolution": {
+        "largest_differences_float64": {
+            "output": 1.5e-15,
+            "input_grad": 0.0,
+            "weight_grad": 2.5e-14,
+            "bias_grad": 3.5e-15,
+        },
+        "cases": 8,
+        "gradcheck": True,
+        "batch_size": 4,
+        "time_ratio": 1.5,
+        "memory_ratio": 3.25,
+        "layers": {"3→64, 7×7, 224 px": {"time_ratio": 1.25, "memory_ratio": 2.0}},
+    },
+    "gradients": {
+        "draws": 100,
+        "largest_differences": {
+            name: {"kernel": 1e-15, "image": 2e-15, "bias": 3e-15}
+            for name in ("torch autograd", "central differences", "layer of question 1")
+        },
+        "symbolic_sizes": 81,
+        "general_configurations": 300,
+        "general_largest_differences": {
+            "input": {"autograd": 1e-14, "torch.nn.grad": 2e-14},
+            "bias": {"autograd": 4e-15},
+        },
+    },
+    "transfer": {
+        "test_accuracy": 0.75,
+        "interval": [0.74, 0.76],
+        "test_loss": 0.7,
+        "ece": 0.02,
+        "class_accuracy": {name: 0.7 + n / 100 for n, name in enumerate(CLASSES)},
+        "seconds": 100.0,
+        "parameters": 11_000_000,
+        "parameters_trained": 5130,
+        "multiply_adds": 150_000_000,
+        "backbone_unchanged": True,
+        "validation_accuracy": 0.755,
+        "recipe": {
+            "learning_rate": 0.003,
+            "weight_decay": 0.01,
+            "standardise": True,
+            "epochs": 30,
+            "batch_size": 500,
+        },
+        "worst_mistakes": [
+            {
+                "index": index,
+                "predicted": 5,
+                "true": 3,
+                "probability": 0.999,
+                "true_probability": 0.0005,
+            }
+            for index in (1227, *range(9))
+        ],
+    },
+    "scratch": {
+        "test_accuracy": 0.9,
+        "interval": [0.89, 0.91],
+        "test_loss": 0.4,
+        "ece": 0.05,
+        "seconds": 1800.0,
+        "parameters": 1_500_000,
+        "parameters_trained": 1_500_000,
+        "multiply_adds": 50_000_000,
+        "validation_accuracy": 0.905,
+        "test_accuracy_mirror_averaged": 0.91,
+        "made_with": "made up",
+        "recipe": {
+            "widths": [64, 256, 256],
+            "epochs": 14,
+            "batch_size": 250,
+            "peak_learning_rate": 0.3,
+            "momentum": 0.9,
+            "weight_decay": 0.0005,
+            "label_smoothing": 0.1,
+            "max_shift": 2,
+        },
+    },
+    "data_efficiency": {
+        "new head on ResNet-18": [
+            {"images_per_class": 10, "accuracies": [0.4, 0.5]},
+            {"images_per_class": 1000, "accuracies": [0.7]},
+        ],
+        "three residual blocks": [
+            {"images_per_class": 10, "accuracies": [0.3, 0.2]},
+            {"images_per_class": 1000, "accuracies": [0.8]},
+        ],
+    },
+}
+
+
+def variant(**changes: object) -> dict:
+    """FIGURES with some values replaced, each named by its path, `__` for a dot."""
+    figures = copy.deepcopy(FIGURES)
+    for path, value in changes.items():
+        *sections, key = path.split("__")
+        place = figures
+        for section in sections:
+            place = place[section]
+        place[key] = value
+    return figures
+
+
+def curves(*pairs: tuple[float, float]) -> dict:
+    """Data efficiency: (head, blocks) at 10, 100, 1,000, ... images a class."""
+    names = FIGURES["data_efficiency"]
+    return {
+        name: [
+            {"images_per_class": 10 ** (n + 1), "accuracies": [pair[column]]}
+            for n, pair in enumerate(pairs)
+        ]
+        for column, name in enumerate(names)
+    }
+
+
+#: Every choice in the templates goes each way in one of these.
+VARIANTS = {
+    "stand-in, blocks ahead": FIGURES,
+    "official, head ahead": variant(
+        provenance__weights=answers.OFFICIAL_WEIGHTS,
+        transfer__test_accuracy=0.95,
+        transfer__interval=[0.945, 0.955],
+        data_efficiency=curves((0.5, 0.4), (0.8, 0.7)),
+    ),
+    "tie, head quicker": variant(
+        transfer__interval=[0.74, 0.895],
+        data_efficiency=curves((0.3, 0.4), (0.6, 0.7)),
+    ),
+    "tie, blocks quicker": variant(
+        transfer__interval=[0.74, 0.895],
+        transfer__seconds=3600.0,
+        transfer__ece=0.07,
+        transfer__parameters=1_000_000,
+        transfer__multiply_adds=10_000_000,
+        transfer__backbone_unchanged=False,
+        transfer__recipe__standardise=False,
+        convolution__time_ratio=0.9,
+        convolution__memory_ratio=0.9,
+        convolution__gradcheck=False,
+        data_efficiency=curves((0.5, 0.4), (0.6, 0.7), (0.8, 0.7)),
+    ),
+}
+
+
+@pytest.fixture
+def made_up(monkeypatch, tmp_path):
+    """A function that puts given templates in place of the project's."""
+    monkeypatch.setattr(answers, "TEMPLATES", tmp_path)
+
+    def put(text: str, page: str = "page.md") -> str:
+        (tmp_path / page).write_text(text, encoding="utf-8")
+        return page
+
+    return put
+
+
+def template(page: str) -> str:
+    return (answers.TEMPLATES / page).read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------- committed pages
+
+
+def committed() -> dict:
+    figures = results.load()
+    if missing := set(FIGURES) - set(figures):
+        pytest.skip(f"results.json still lacks {', '.join(sorted(missing))}")
+    return figures
+
+
+def test_committed_pages_agree_with_the_committed_results():
+    committed()
+    assert answers.stale() == []
+
+
+def test_walkthrough_names_headings_that_the_notebooks_have():
+    headings = {
+        notebook.name: {
+            line.lstrip("#").strip()
+            for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+            if cell["cell_type"] == "markdown"
+            for line in "".join(cell["source"]).splitlines()
+            if line.startswith("#")
+        }
+        for notebook in (ROOT / "notebooks").glob("*.ipynb")
+    }
+    for page in ("walkthrough.md", "walkthrough.he.md"):
+        named = re.findall(r"`(q\d_\w+\.ipynb)`[^`\n]+`([^`\n]+)`", template(page))
+        assert len(named) == 17
+        missing = [(n, h) for n, h in named if h not in headings[n]]
+        assert missing == []
+
+
+# ----------------------------------------------------------------------- every page
+
+
+@pytest.mark.parametrize("figures", VARIANTS.values(), ids=VARIANTS)
+def test_every_page_is_filled_and_well_formed(figures, tmp_path):
+    texts = answers.render(figures, tmp_path)
+    assert set(texts) == {f"answers/{page}" for page in answers.PAGES}
+    for path, text in texts.items():
+        for leftover in ("[[", "]]", "<!--", "nan", "inf%", "/work", "/home", "/Users"):
+            assert leftover not in text, f"{leftover} in {path}"
+        assert text.count("```") % 2 == 0
+        assert text.count("$$") % 2 == 0
+        assert "\n\n\n" not in text, f"two empty lines running in {path}"
+        assert text.endswith("\n") and not text.endswith("\n\n")
+
+
+def test_every_choice_goes_each_way_in_some_variant():
+    taken = {}
+    for figures in VARIANTS.values():
+        values = figures | {"derived": answers.derived(figures)}
+        for page in TEMPLATE_NAMES:
+            for condition, _, _ in answers.CHOICE.findall(template(page)):
+                value = answers._look_up(condition, values, page)
+                taken.setdefault(condition, set()).add(bool(value))
+    assert taken and all(seen == {True, False} for seen in taken.values()), taken
+
+
+@pytest.mark.parametrize("figures", VARIANTS.values(), ids=VARIANTS)
+def test_exactly_one_verdict(figures):
+    facts = answers.derived(figures)
+    for group in (
+        (
+            "transfer_wins",
+            "scratch_wins",
+            "tie_prefers_transfer",
+            "tie_prefers_scratch",
+        ),
+        (
+            "crossing",
+            "transfer_always_ahead",
+            "scratch_always_ahead",
+            "back_and_forth",
+        ),
+    ):
+        assert sum(facts[name] for name in group) == 1
+
+
+def test_verdicts():
+    ahead = answers.derived(FIGURES)
+    assert ahead["scratch_wins"] and not ahead["official"] and ahead["crossing"]
+    assert (ahead["last_before"], ahead["overtakes_at"]) == ("10", "1,000")
+    assert ahead["accuracy_gap"] == pytest.approx(15)
+    assert ahead["mistakes_ratio"] == pytest.approx(2.5)
+    assert ahead["training_ratio"] == 18
+    behind = answers.derived(VARIANTS["official, head ahead"])
+    assert behind["transfer_wins"] and behind["official"]
+    assert behind["transfer_always_ahead"]
+    assert behind["mistakes_ratio"] == pytest.approx(2)
+    assert answers.derived(VARIANTS["tie, head quicker"])["tie_prefers_transfer"]
+    slow = answers.derived(VARIANTS["tie, blocks quicker"])
+    assert slow["tie_prefers_scratch"] and slow["back_and_forth"]
+    assert (slow["transfer_ahead_at"], slow["scratch_ahead_at"]) == ("10, 1,000", "100")
+
+
+def test_mistakes_are_described():
+    facts = answers.derived(FIGURES)
+    assert facts["mistake_rows"].splitlines()[:2] == [
+        "| 1227 | cat | dog | 99.90% | 0.05% | dog (4) |",
+        "| 0 | cat | dog | 99.90% | 0.05% | – |",
+    ]
+    assert (facts["doubted"], facts["same_kind"], facts["commonest_times"]) == (
+        1,
+        10,
+        10,
+    )
+    assert (facts["easiest"], facts["hardest"]) == ("truck", "airplane")
+    sample = answers.derived(variant(dataset__test_images=500))
+    assert sample["doubted"] == 0 and "(4)" not in sample["mistake_rows"]
+    assert "חתול" in answers.derived(FIGURES, hebrew=True)["mistake_rows"]
+
+
+def test_stand_in_weights_are_said_to_be_stand_in():
+    for name, figures in VARIANTS.items():
+        official = name.startswith("official")
+        for page, english, hebrew in (
+            ("q3", "not the official ImageNet weights", "ולא המשקולות הרשמיות"),
+            ("walkthrough", "A stand-in:", "תחליף:"),
+        ):
+            assert (english in answers.fill(f"{page}.md", figures)) != official
+            assert (hebrew in answers.fill(f"{page}.he.md", figures)) != official
+        block = answers.fill("readme_results.md", figures)
+        assert ("stand-in weights" in block) != official
+
+
+# ---------------------------------------------------------------------- two languages
+
+
+@pytest.mark.parametrize(("english", "hebrew"), PAIRS)
+def test_languages_hold_the_same(english, hebrew):
+    """Sections, figures, choices, formulas, tables and lists correspond."""
+
+    def outline(page: str) -> dict[str, list]:
+        text = template(page)
+        lines = text.splitlines()
+        return {
+            "headings": [line.split()[0] for line in lines if line.startswith("#")],
+            "figures": sorted(answers.PLACEHOLDER.findall(text)),
+            "choices": re.findall(r"<!-- .*? -->", text),
+            "formulas": re.findall(r"^\$\$\n.*?^\$\$$", text, re.DOTALL | re.MULTILINE),
+            "columns": [line.count("|") for line in lines if line.startswith("|")],
+            "items": [
+                match[1] for line in lines if (match := re.match(r"(- |\d+\. )", line))
+            ],
+            "paragraphs": sum(line == "" for line in lines),
+        }
+
+    ours, theirs = outline(english), outline(hebrew)
+    theirs["paragraphs"] -= 2  # around the page, for its direction
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("figures", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize(("english", "hebrew"), PAIRS)
+def test_filled_in_figures_are_the_same_in_both(english, hebrew, figures):
+    def numbers(page: str) -> list[str]:
+        return sorted(re.findall(r"\d[\d.,]*\d%?", answers.fill(page, figures)))
+
+    def decimals(page: str) -> list[str]:
+        return [n for n in numbers(page) if re.search(r"\d\.\d", n)]
+
+    assert decimals(english) == decimals(hebrew)
+    assert len(decimals(english)) > 2
+
+
+@pytest.mark.parametrize("page", [he for _, he in PAIRS])
+def test_hebrew_pages_run_from_right_to_left(page):
+    text = answers.fill(page, FIGURES)
+    assert text.startswith('<div dir="rtl">\n\n')
+    assert text.endswith("\n\n</div>\n")
+    assert text.count("<div ") == text.count("</div>")
+    assert text.count("<span ") == text.count("</span>")
+    assert re.search("[א-ת]", text)
+    # each piece of code and each formula is marked as left-to-right
+    unmarked = re.sub(r'<(div|span) dir="ltr">.*?</\1>', "", text, flags=re.DOTALL)
+    assert "`" not in unmarked and "$" not in unmarked
+
+
+@pytest.mark.parametrize("page", TEMPLATE_NAMES)
+def test_formulas_are_written_so_that_github_sets_them(page):
+    """It wants a space before $, and takes a backslash before punctuation away."""
+    text = answers.fill(page, FIGURES)
+    blocks = re.compile(r"^\$\$\n.*?^\$\$$", re.DOTALL | re.MULTILINE)
+    inline = blocks.sub("", text)
+    assert inline.count("$") % 2 == 0
+    for match in re.finditer(r"\$[^$\n]+\$", inline):
+        before, after = inline[match.start() - 1], inline[match.end()]
+        assert before in " \n", inline[match.start() - 20 : match.end()]
+        assert not after.isalnum()
+        assert not re.search(r"\\[^a-zA-Z]", match[0]), match[0]
+    for block in blocks.findall(text):
+        assert not re.search(r"\\[^a-zA-Z\\\n ]", block.replace("\\\\", "")), block
+
+
+def test_isolate():
+    marked = answers.isolate("א `f(x)` ב $x=1$\n\n$$\na `b`\n$$\n\n```\n$c$\n```\n")
+    assert marked == (
+        'א <span dir="ltr">`f(x)`</span> ב <span dir="ltr"> $x=1$</span>\n\n'
+        '<div dir="ltr">\n\n$$\na `b`\n$$\n\n</div>\n\n'
+        '<div dir="ltr">\n\n```\n$c$\n```\n\n</div>\n'
+    )
+
+
+# --------------------------------------------------------------------------- script
+
+
+@pytest.mark.parametrize("page", ["walkthrough.md", "walkthrough.he.md"])
+def test_script_is_timed(page):
+    """Steps follow each other, take 6 to 8 minutes, and their words fit their time."""
+    text = answers.fill(page, FIGURES)
+    steps = re.findall(
+        r"^### (\d+)\. (\d+):(\d\d), (\d+) .*?\n(.*?)(?=^#)",
+        text,
+        re.DOTALL | re.MULTILINE,
+    )
+    clock = 0
+    for place, (number, minutes, seconds, length, body) in enumerate(steps, 1):
+        assert int(number) == place
+        assert 60 * int(minutes) + int(seconds) == clock, number
+        clock += int(length)
+        [speech] = re.findall(r':\*\* "(.+)"$', body, re.MULTILINE)
+        assert len(speech.split()) <= 2.7 * int(length), number
+    assert 6 * 60 <= clock <= 8 * 60
+
+
+def test_script_shows_every_notebook_and_answers_fifteen_questions():
+    text = answers.fill("walkthrough.md", FIGURES)
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        assert notebook.name in text
+    assert len(re.findall(r"^\*\*\d+\. .+?\?\*\*", text, re.MULTILINE)) >= 15
+
+
+# -------------------------------------------------------------------------- filling
+
+
+def test_placeholders(made_up):
+    figures = {"a": {"b c": [0.5, 1234]}, "flag": True}
+    page = made_up("[[a.b c.0|.1%]] [[a.b c.1|,]] [[a.b c.0]] [[flag]]")
+    assert answers.fill(page, figures) == "50.0% 1,234 0.5 True"
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "text"),
+    [
+        (3.54e-15, ".1e", r"3.5 \cdot 10^{-15}"),
+        (0.0, ".1e", "0"),
+        (12000.0, ".0e", r"1 \cdot 10^{4}"),
+        (0.003, "g", "0.003"),
+    ],
+)
+def test_formats(value, spec, text):
+    assert answers.show(value, spec) == text
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"), [(True, "a\nyes\nb\nc[x]"), (False, "a\nno\nb\nc")]
+)
+def test_choices(made_up, flag, expected):
+    page = made_up(
+        "a\n<!-- if flag -->\nyes\n<!-- else -->\nno\n<!-- end -->\n"
+        "b\nc<!-- if flag -->[x]<!-- end -->"
+    )
+    assert answers.fill(page, {"flag": flag}) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["[[nobody]]", "[[a.missing]]", "[[a.list.2]]", "[[a.list.x]]", "[[a.n.m]]"]
+)
+def test_unknown_placeholder(made_up, text):
+    page = made_up(text)
+    with pytest.raises(ValueError, match=re.escape(f"{page}: {text} is not in")):
+        answers.fill(page, {"a": {"list": [1, 2], "n": 1}})
+
+
+def test_unknown_condition(made_up):
+    with pytest.raises(ValueError, match=r"page\.md: \[\[nobody\]\] is not in"):
+        answers.fill(made_up("<!-- if nobody -->x<!-- end -->"), {})
+
+
+def test_format_that_does_not_fit(made_up):
+    with pytest.raises(ValueError, match=r"page\.md: \[\[name\|\.1%\]\] with 'text'"):
+        answers.fill(made_up("[[name|.1%]]"), {"name": "text"})
+
+
+def test_section_without_its_figures():
+    figures = copy.deepcopy(FIGURES)
+    del figures["scratch"]["seconds"]
+    with pytest.raises(ValueError, match=r"q1\.md: data/results\.json lacks 'seconds'"):
+        answers.render(figures)
+
+
+def test_a_page_needs_only_its_own_sections():
+    only = {"gradients": FIGURES["gradients"]}
+    assert answers.fill("q2.md", only) == answers.fill("q2.md", FIGURES)
+    with pytest.raises(ValueError, match=r"q1\.md: \[\[convolution"):
+        answers.fill("q1.md", only)
+
+
+# ------------------------------------------------------------------ writing, staleness
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with made-up results and a README that has a block for them."""
+    (tmp_path / "data").mkdir()
+    save(tmp_path, FIGURES)
+    (tmp_path / "README.md").write_text(
+        "before\n\n<!-- results -->\nold \\1\n<!-- /results -->\n\nafter\n",
+        encoding="utf-8",
+    )
+    return tmp_path
+
+
+def save(root, figures):
+    text = json.dumps(figures, ensure_ascii=False)
+    (root / "data/results.json").write_text(text, encoding="utf-8")
+
+
+def test_write_then_nothing_is_stale(folder):
+    pages = {f"answers/{page}" for page in answers.PAGES}
+    assert set(answers.write(folder)) == pages | {"README.md"}
+    assert answers.stale(folder) == []
+    assert answers.write(folder) == []
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    block = answers.fill("readme_results.md", FIGURES)
+    assert readme == (
+        f"before\n\n<!-- results -->\n{block}<!-- /results -->\n\nafter\n"
+    )
+
+
+def test_only_changed_pages_are_written(folder):
+    answers.write(folder)
+    untouched = (folder / "answers/q1.md").stat().st_mtime_ns
+    save(folder, variant(gradients__draws=99))
+    assert set(answers.write(folder)) == {"answers/q2.md", "answers/q2.he.md"}
+    assert (folder / "answers/q1.md").stat().st_mtime_ns == untouched
+
+
+def test_changed_results_make_pages_stale(folder):
+    answers.write(folder)
+    save(folder, variant(transfer__test_loss=0.8))
+    assert [sentence.split()[0] for sentence in answers.stale(folder)] == [
+        "answers/q3.md",
+        "answers/q3.he.md",
+    ]
+    assert "python3 -m src run" in answers.stale(folder)[0]
+
+
+def test_an_edited_or_missing_page_is_stale(folder):
+    answers.write(folder)
+    (folder / "answers/q2.md").write_text("edited", encoding="utf-8")
+    (folder / "answers/q1.he.md").unlink()
+    (folder / "README.md").write_text(
+        "<!-- results -->\n94%\n<!-- /results -->\n", encoding="utf-8"
+    )
+    named = {sentence.split()[0] for sentence in answers.stale(folder)}
+    assert named == {"answers/q2.md", "answers/q1.he.md", "README.md"}
+
+
+def test_without_results_stale_says_so(tmp_path):
+    [sentence] = answers.stale(tmp_path)
+    assert "results.json" in sentence and "python3 -m src run" in sentence
+
+
+def test_readme_without_the_block_is_left_alone(folder):
+    (folder / "README.md").write_text("no block", encoding="utf-8")
+    answers.write(folder)
+    assert (folder / "README.md").read_text(encoding="utf-8") == "no block"
