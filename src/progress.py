@@ -25,8 +25,8 @@ class LiveLog:
     """
 
     def __init__(self, header: str = "", *, keep: bool = True) -> None:
-        """header: the first finished line. keep: False drops finished lines, so that
-        only the live line is ever seen."""
+        """header: the first finished line. keep: False drops all finished lines, so
+        that only the live one is ever seen."""
         self._keep = keep
         self._lines: list[str] = []
         self._display = None  # made with the first text: an unused log shows nothing
@@ -35,6 +35,8 @@ class LiveLog:
 
     def line(self, text: str) -> None:
         """Add a finished line, above the live one if there is one."""
+        if not self._keep:
+            return
         self._lines.append(text)
         if _in_notebook():
             self._show()

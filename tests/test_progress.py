@@ -108,3 +108,10 @@ def test_the_total_of_a_generator_can_be_given(capsys):
     printed = capsys.readouterr()
     assert "/3" in printed.err
     assert printed.out == ""
+
+
+def test_a_log_that_keeps_no_lines(capsys):
+    log = LiveLog("header", keep=False)
+    assert list(log.track(range(3), "counting")) == [0, 1, 2]
+    log.line("finished")
+    assert capsys.readouterr().out == ""
