@@ -64,7 +64,7 @@ def run(args: list[str]) -> int:
         "MAMAN13_FAST": "1" if options.fast else "0",
         "MAMAN13_RETRAIN": "1" if options.retrain else "0",
     }
-    done = []
+    done, failure = [], None
     try:
         if not options.fast:
             print(f"data: {cifar10.fetch()}", flush=True)
@@ -77,10 +77,10 @@ def run(args: list[str]) -> int:
                 for flaw in done[-1].flaws:
                     print(f"WARNING: {name}: {flaw}", flush=True)
     except (cifar10.DataUnavailable, notebooks.NotebookFailed) as error:
-        return _fail(error)
+        failure = error
     finally:
         _print_table(done, options.fast)
-    return 0
+    return _fail(failure) if failure else 0
 
 
 def _print_table(done: list, fast: bool) -> None:
@@ -93,7 +93,8 @@ def _print_table(done: list, fast: bool) -> None:
         "\nA trial on the embedded sample: nothing here was changed."
         if fast
         else "\nThe outputs are in notebooks/, all measured figures in "
-        "data/results.json."
+        "data/results.json.",
+        flush=True,
     )
 
 
@@ -113,18 +114,21 @@ def _copy() -> Iterator[Path]:
 
 def test(args: list[str]) -> int:
     """Run pytest, with the given arguments if any."""
-    environment.ensure(tests=True)
+    environment.ensure(everything=True)
     import pytest
 
     os.chdir(ROOT)
     return int(pytest.main(args))
 
 
-def module(name: str) -> Callable[[list[str]], int]:
-    """A command that is `main(args)` of `src/<name>.py`, imported when it is called."""
+def module(name: str, **options: bool) -> Callable[[list[str]], int]:
+    """A command that is `main(args)` of `src/<name>.py`, imported when it is called.
+
+    options: of environment.ensure.
+    """
 
     def command(args: list[str]) -> int:
-        environment.ensure()
+        environment.ensure(**options)
         return importlib.import_module(f"src.{name}").main(args) or 0
 
     return command
@@ -135,6 +139,10 @@ COMMANDS = {
     "run": ("execute the three notebooks and save their outputs", run),
     "test": ("run the tests; arguments go to pytest", test),
     "benchmark": ("measure question 3's speed and memory", module("benchmark")),
+    "submit": (
+        "check everything and pack the ZIP to hand in",
+        module("submission", everything=True),
+    ),
 }
 
 
