@@ -19,8 +19,8 @@ from src.project import ROOT
 
 REQUIREMENTS = ROOT / "requirements.txt"
 VENV = ROOT / ".venv"
-#: Only `python3 -m src test` needs these.
-FOR_TESTS = {"pytest", "ruff"}
+#: Only the commands `test` and `submit` need these, the notebooks don't.
+NOT_FOR_NOTEBOOKS = {"pytest", "ruff", "math-core"}
 #: What a package that only bundles others is needed for; Colab has these without it.
 BUNDLES = {"jupyter": ("nbclient", "ipykernel")}
 #: Set for the restarted command, so that a failure cannot restart it for ever.
@@ -31,18 +31,18 @@ class SetupError(RuntimeError):
     """The packages can't be made available; the message says why and what to do."""
 
 
-def ensure(*, tests: bool = False) -> None:
+def ensure(*, everything: bool = False) -> None:
     """Return when this Python has the packages; otherwise continue in `.venv`.
 
     In the latter case `.venv` is made or finished if need be, and this very command
-    starts again in it: the call does not return. `tests` asks for pytest and ruff too.
-    Raises SetupError.
+    starts again in it: the call does not return. `everything` asks for what the
+    notebooks don't need, too. Raises SetupError.
     """
     restarted = os.environ.pop(RESTARTED, None)  # not for this command's children
     pins = {
         name: version
         for name, version in pinned(REQUIREMENTS).items()
-        if tests or name not in FOR_TESTS
+        if everything or name not in NOT_FOR_NOTEBOOKS
     }
     lacking = missing(pins)
     if not lacking:

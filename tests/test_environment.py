@@ -85,11 +85,11 @@ def test_a_lacking_package_leads_into_the_environment(packages, actions):
     assert actions == ["make", "restart"]
 
 
-def test_only_the_tests_need_pytest(packages, actions, monkeypatch):
+def test_notebooks_need_no_pytest(packages, actions, monkeypatch):
     monkeypatch.setattr(environment, "pinned", lambda path: PINS | {"pytest": "9.2.0"})
     environment.ensure()
     assert actions == []
-    environment.ensure(tests=True)
+    environment.ensure(everything=True)
     assert actions == ["make", "restart"]
 
 

@@ -1,0 +1,543 @@
+"""What is refused, what is only warned of, and what the ZIP holds."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from src import __main__ as commands
+from src import answers, submission
+from src.files import file_hash
+from src.notebooks import NAMES
+from src.project import ROOT
+from src.submission import link_problem, prepare, write_zip
+
+VIDEO = "https://zoom.us/rec/share/abc?pwd=1"
+TITLE = """# Question: something
+
+| | |
+|---|---|
+| Course | 22961 Deep Learning |
+| Name | |
+| ID | |
+
+[There](#A-part)
+
+## A part
+"""
+FILES = {
+    "requirements.txt": "numpy==2.4.6\n",
+    "src/__init__.py": "",
+    "src/conv.py": "kernel = 1\n",
+    "src/answer_templates/q1.md": "a template\n",
+    "data/README.md": "data\n",
+    "data/sample/train_batch": "images",
+    "data/weights/README.md": "weights\n",
+    "data/weights/resnet18.pt": "parameters",
+    "data/checkpoints/three_blocks.pt": "more parameters",
+}
+NOT_IN_THE_ZIP = (
+    "README.md",
+    ".git/config",
+    ".venv/lib/numpy.py",
+    ".ci/run",
+    "tests/test_conv.py",
+    "src/__pycache__/conv.pyc",
+    "src/vision_tasks/detection.py",
+    "src/vision_tasks.py",
+    "src/answer_templates/walkthrough.md",
+    "src/answer_templates/walkthrough.he.md",
+    "answers/walkthrough.md",
+    "answers/walkthrough.he.md",
+    "answers/vision_tasks/guide.md",
+    "answers/vision_tasks.md",
+    "data/cache/features.pt",
+    "data/cifar-10-batches-py/data_batch_1",
+    "data/cifar-10-python.tar.gz",
+    "data/sample/.DS_Store",
+    "data/weights/resnet18-f37072fd.pth",
+    "data/checkpoints/three_blocks.partial.pt",
+    "data/checkpoints/three_blocks.pt.tmpx1y2",
+    "data/checkpoints/vision_tasks.pt",
+    "notebooks/.ipynb_checkpoints/q1_convolution-checkpoint.ipynb",
+    "notebooks/scratch.ipynb",
+    "maman13.zip",
+)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A finished assignment, in small. Its answers are taken to be up to date."""
+    root = tmp_path / "תרגיל 13"
+    for name in NOT_IN_THE_ZIP:
+        write(root / name, "not for the grader")
+    for name, text in FILES.items():
+        write(root / name, text)
+    for short, name in NAMES.items():
+        save(root / "notebooks" / name, notebook())
+        write(root / f"answers/{short}.md", "# An answer\n\nIt is $x_1$.\n")
+        write(root / f"answers/{short}.he.md", "# תשובה\n\nהתוצאה היא $x_1$.\n")
+    code = {"src/conv.py": file_hash(root / "src/conv.py")}
+    change_results(
+        root,
+        provenance={"weights": "resnet18_imagenet1k_v1"},
+        code={short: code for short in NAMES},
+    )
+    monkeypatch.setattr(answers, "stale", lambda folder: [])
+    return root
+
+
+def notebook() -> nbformat.NotebookNode:
+    source = "from src.conv import kernel\nkernel"
+    output = new_output("execute_result", {"text/plain": "1"}, execution_count=1)
+    cell = new_code_cell(source, execution_count=1, outputs=[output], id="code")
+    return new_notebook(cells=[new_markdown_cell(TITLE, id="title"), cell])
+
+
+def save(path: Path, content: nbformat.NotebookNode) -> None:
+    write(path, nbformat.writes(content) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+
+
+def change_results(root: Path, **sections: object) -> None:
+    path = root / "data/results.json"
+    old = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    write(path, json.dumps(old | sections))
+
+
+def change_notebook(root: Path, short: str, change) -> None:
+    path = root / "notebooks" / NAMES[short]
+    content = nbformat.read(path, 4)
+    change(content)
+    save(path, content)
+
+
+def fingerprints(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): file_hash(path) for path in files}
+
+
+# What is refused ---------------------------------------------------------------------
+
+
+def test_a_finished_assignment_has_no_problems(root):
+    found = prepare(root, VIDEO, "Dana", "123456782")
+    assert (found.problems, found.warnings, found.outdated) == ([], [], set())
+
+
+def not_executed(root):
+    def change(content):
+        content.cells[1].update(execution_count=None, outputs=[])
+
+    change_notebook(root, "q1", change)
+
+
+def out_of_order(root):
+    def change(content):
+        content.cells[1].execution_count = 7
+
+    change_notebook(root, "q2", change)
+
+
+def failed(root):
+    error = new_output("error", ename="ValueError", evalue="no", traceback=[])
+    change_notebook(root, "q3", lambda nb: nb.cells[1].outputs.append(error))
+
+
+def error_output(root):
+    careful = new_output("stream", name="stderr", text="careful")
+    change_notebook(root, "q3", lambda nb: nb.cells[1].outputs.append(careful))
+
+
+def imports_more(root):
+    def change(content):
+        content.cells[1].source = "import torch\nfrom src import conv, head"
+
+    change_notebook(root, "q1", change)
+
+
+def bad_formula(root):
+    write(root / "answers/q2.he.md", "# ת\n\n$\\nosuchcommand$")
+
+
+REFUSED = {
+    "a notebook is not there": (
+        lambda root: (root / "notebooks/q2_backpropagation.ipynb").unlink(),
+        r"notebooks/q2_backpropagation\.ipynb is missing",
+        set(),
+    ),
+    "a notebook is no notebook": (
+        lambda root: write(root / "notebooks/q2_backpropagation.ipynb", "[1"),
+        r"q2_backpropagation\.ipynb is not a valid notebook",
+        set(),
+    ),
+    "a notebook is other JSON": (
+        lambda root: write(root / "notebooks/q2_backpropagation.ipynb", "[]"),
+        r"q2_backpropagation\.ipynb is not a valid notebook",
+        set(),
+    ),
+    "a notebook was not executed": (not_executed, "q1_.*not executed in order", {"q1"}),
+    "cells out of order": (out_of_order, r"q2_.*not executed in order.*\[7\]", {"q2"}),
+    "a cell failed": (failed, "q3_.*cell 2 failed: ValueError: no", {"q3"}),
+    "a cell warned": (error_output, "q3_.*cell 2 has error output: careful", {"q3"}),
+    "the code was changed": (
+        lambda root: write(root / "src/conv.py", "kernel = 2\n"),
+        r"q1_.*its outputs are older than src/conv\.py$",
+        {"q1", "q2", "q3"},
+    ),
+    "the code was removed": (
+        lambda root: (root / "src/conv.py").unlink(),
+        r"q1_.*its outputs are older than src/conv\.py$",
+        {"q1", "q2", "q3"},
+    ),
+    "a cell imports what was not there when it ran": (
+        imports_more,
+        r"q1_.*its outputs are older than src/head\.py$",
+        {"q1"},
+    ),
+    "a notebook has recorded nothing": (
+        lambda root: change_results(root, code={}),
+        r"q3_.*data/results\.json holds nothing from it",
+        {"q1", "q2", "q3"},
+    ),
+    "no results": (
+        lambda root: (root / "data/results.json").unlink(),
+        r"^data/results\.json is missing",
+        {"q1", "q2", "q3"},
+    ),
+    "broken results": (
+        lambda root: write(root / "data/results.json", '{"code": '),
+        r"results\.json is not valid JSON",
+        {"q1", "q2", "q3"},
+    ),
+    "results of another kind": (
+        lambda root: write(root / "data/results.json", "[1, 2]"),
+        r"results\.json holds no results",
+        {"q1", "q2", "q3"},
+    ),
+    "an answer is not there": (
+        lambda root: (root / "answers/q3.he.md").unlink(),
+        r"^answers/q3\.he\.md is missing$",
+        set(),
+    ),
+    "an answer has a broken formula": (
+        bad_formula,
+        r"answers/q2\.he\.md as HTML: .*nosuchcommand",
+        set(),
+    ),
+    "the weights are not there": (
+        lambda root: (root / "data/weights/resnet18.pt").unlink(),
+        r"^data/weights/\*\.pt is missing$",
+        set(),
+    ),
+    "only an unfinished training": (
+        lambda root: (root / "data/checkpoints/three_blocks.pt").unlink(),
+        r"^data/checkpoints/\* is missing$",
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_wrong_is_said(root, case):
+    spoil, message, outdated = REFUSED[case]
+    spoil(root)
+    found = prepare(root, VIDEO)
+    assert any(re.search(message, problem) for problem in found.problems), found
+    assert found.outdated == outdated
+
+
+def test_answers_that_disagree_with_the_results(root, monkeypatch):
+    monkeypatch.setattr(answers, "stale", lambda folder: [f"old in {folder.name}"])
+    assert prepare(root, VIDEO).problems == ["old in תרגיל 13"]
+
+
+def test_everything_wrong_is_said_at_once_and_nothing_is_written(
+    root, capsys, monkeypatch
+):
+    monkeypatch.setattr(answers, "stale", lambda folder: ["answers/q2.md is old"])
+    for spoil in (not_executed, failed, bad_formula):
+        spoil(root)
+    (root / "notebooks/q2_backpropagation.ipynb").unlink()
+    before = fingerprints(root)
+    assert submission.main(["--output", str(root / "out.zip")], root) == 1
+    assert fingerprints(root) == before
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: this can't be handed in yet:\n")
+    for part in (
+        "q1_convolution.ipynb: its cells were not executed",
+        "q2_backpropagation.ipynb is missing",
+        "q3_transfer_learning.ipynb: cell 2 failed",
+        "answers/q2.md is old",
+        "answers/q2.he.md as HTML",
+        "no link to the video",
+    ):
+        assert printed.count(part) == 1, part
+    assert "`python3 -m src run --only q1,q3` helps." in printed
+
+
+# The link ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        VIDEO,
+        "http://example.org",
+        "HTTPS://YouTu.be/x?t=1#a",
+        "https://user@drive.google.com:443/file/d/1/view",
+        "https://וידאו.קום/סרט",
+    ],
+)
+def test_good_links(link):
+    assert link_problem(link) is None
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "",
+        "zoom.us/rec/share/abc",
+        "www.zoom.us",
+        "https://",
+        "https:///rec",
+        "https:zoom.us",
+        "https://localhost/x",
+        "https://...",
+        "https://zoom.us/a b",
+        "https://zoom.us/a\nhttps://zoom.us/b",
+        "https://[zoom.us/",
+        "ftp://zoom.us/x",
+        "file:///home/me/video.mp4",
+        "javascript:alert(1)",
+        "TODO",
+    ],
+)
+def test_bad_links(link):
+    problem = link_problem(link)
+    assert "link to the video" in problem
+    assert repr(link) in problem or "--video URL" in problem
+
+
+def test_the_link_may_stand_in_a_file(root, tmp_path):
+    assert any("--video URL" in problem for problem in prepare(root).problems)
+    write(root / "answers/video_link.txt", f"\ufeff{VIDEO}\r\n")
+    found = prepare(root)
+    assert found.problems == []
+    assert found.files["video_link.txt"].decode() == VIDEO + "\n"
+    given = prepare(root, "https://example.org/other")  # goes before the file
+    assert given.files["video_link.txt"].decode() == "https://example.org/other\n"
+    write(root / "answers/video_link.txt", "later")
+    assert any("'later'" in problem for problem in prepare(root).problems)
+
+
+# What is warned of -------------------------------------------------------------------
+
+
+def fill_in(content):
+    text = content.cells[0].source.replace("| Name | |", "| Name | דנה |")
+    content.cells[0].source = text.replace("| ID | |", "| ID | 123456782 |")
+
+
+def test_a_blank_name_and_id_are_warned_of(root, capsys):
+    for short in ("q1", "q3"):
+        change_notebook(root, short, fill_in)
+    output = str(root / "out.zip")
+    assert submission.main(["--video", VIDEO, "--output", output], root) == 0
+    warnings = [
+        line for line in capsys.readouterr().out.splitlines() if "WARNING" in line
+    ]
+    assert len(warnings) == 2
+    for label, line in zip(("Name", "ID"), warnings, strict=True):
+        assert f"`| {label} | |` is blank in q2_backpropagation.ipynb:" in line
+        assert f"--{label.lower()}" in line
+
+
+def test_name_and_id_go_into_the_zip_only(root):
+    before = fingerprints(root)
+    found = prepare(root, VIDEO, ' דנה  | "Dana" ', "012345678")
+    assert fingerprints(root) == before
+    assert found.warnings == []
+    for file_name in NAMES.values():
+        content = nbformat.reads(found.files[f"notebooks/{file_name}"].decode(), 4)
+        original = nbformat.read(root / "notebooks" / file_name, 4)
+        rows = content.cells[0].source.splitlines()
+        assert r'| Name | דנה \| "Dana" |' in rows
+        assert "| ID | 012345678 |" in rows
+        assert content.cells[1:] == original.cells[1:]
+        page = f"notebooks/{file_name}".replace(".ipynb", ".html")
+        cells = [
+            [cell.text for cell in row.find_all(["td", "th"])]
+            for row in BeautifulSoup(found.files[page], "html.parser").find_all("tr")
+        ]
+        assert ["Name", 'דנה | "Dana"'] in cells
+        assert ["ID", "012345678"] in cells
+
+
+def test_what_was_filled_in_stays_unless_another_is_given(root):
+    for short in NAMES:
+        change_notebook(root, short, fill_in)
+    found = prepare(root, VIDEO)
+    assert found.warnings == []
+    name = "notebooks/q1_convolution.ipynb"
+    assert found.files[name] == (root / name).read_bytes()
+    other = nbformat.reads(prepare(root, VIDEO, "Noa").files[name].decode(), 4)
+    assert "| Name | Noa |" in other.cells[0].source
+    assert "| ID | 123456782 |" in other.cells[0].source
+
+
+def test_stand_in_weights_are_warned_of_loudly(root, capsys):
+    change_results(root, provenance={"weights": "resnet18_tiny_imagenet_64px"})
+    output = root / "out.zip"
+    assert submission.main(["--video", VIDEO, "--output", str(output)], root) == 0
+    printed = capsys.readouterr().out
+    assert "= WARNING =" in printed
+    assert "STAND-IN weights" in printed
+    assert "resnet18_tiny_imagenet_64px" in printed
+    assert "resnet18-f37072fd.pth" in printed
+    assert "python3 -m src run --only q3" in printed
+    with zipfile.ZipFile(output) as archive:
+        readme = archive.read("README.md").decode()
+    assert "`resnet18_tiny_imagenet_64px`.\nThey stand in for" in readme
+    official = "resnet18_imagenet1k_v1"
+    change_results(root, provenance={"weights": official})
+    readme = prepare(root, VIDEO).files["README.md"].decode()
+    assert f"`{official}`." in readme and "stand in" not in readme
+
+
+# The ZIP -----------------------------------------------------------------------------
+
+
+def test_what_the_zip_holds(root):
+    found = prepare(root, VIDEO)
+    pages = [f"notebooks/{Path(name).stem}" for name in NAMES.values()]
+    texts = [f"answers/{short}{he}" for short in NAMES for he in ("", ".he")]
+    assert set(found.files) == {
+        *FILES,
+        "README.md",
+        "README.html",
+        "video_link.txt",
+        "data/results.json",
+        *(f"{page}.{kind}" for page in pages for kind in ("ipynb", "html")),
+        *(f"{text}.{kind}" for text in texts for kind in ("md", "html")),
+    }
+    for name in FILES:
+        assert found.files[name] == (root / name).read_bytes()
+
+
+def test_every_link_in_the_zip_arrives(root):
+    files = prepare(root, VIDEO).files
+    followed = 0
+    for name, content in files.items():
+        if name.endswith(".html"):
+            soup = BeautifulSoup(content, "html.parser")
+            for link in soup.find_all("a", href=re.compile(r"^(?!https?:|#)")):
+                target = os.path.normpath(f"{name}/../{link['href'].split('#')[0]}")
+                assert target in files, (name, link)
+                followed += 1
+    assert followed >= 9  # of README.html: to each notebook, and to two answers each
+
+
+def test_the_same_files_give_the_same_bytes(root, tmp_path):
+    files = prepare(root, VIDEO).files
+    write_zip(tmp_path / "a.zip", files)
+    for path in root.rglob("*"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        path.chmod(0o777)
+    again = dict(reversed(prepare(root, VIDEO).files.items()))
+    write_zip(tmp_path / "b.zip", again)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == sorted(files)
+        assert {name: archive.read(name) for name in files} == files
+        assert {entry.external_attr >> 16 for entry in archive.infolist()} == {0o100644}
+    prepared = prepare(root, VIDEO + "2").files
+    write_zip(tmp_path / "c.zip", prepared)
+    assert (tmp_path / "a.zip").read_bytes() != (tmp_path / "c.zip").read_bytes()
+
+
+def test_by_default_it_lies_in_the_project(root, capsys):
+    assert submission.main(["--video", VIDEO], root) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "files," in x]
+    assert line.startswith(str(root / "maman13.zip"))
+    with zipfile.ZipFile(root / "maman13.zip") as archive:
+        assert f"{len(archive.namelist())} files" in line
+
+
+def test_a_full_disk_leaves_the_old_zip(root, monkeypatch):
+    output = root / "out.zip"
+    write(output, "the old one")
+    before = fingerprints(root)
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", fail)
+    with pytest.raises(OSError, match="No space left"):  # one line in src.__main__
+        submission.main(["--video", VIDEO, "--output", str(output)], root)
+    assert fingerprints(root) == before
+
+
+def test_a_folder_is_no_output(root, capsys):
+    with pytest.raises(SystemExit) as stop:
+        submission.main(["--video", VIDEO, "--output", str(root)], root)
+    assert stop.value.code == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_it_is_a_command(monkeypatch):
+    monkeypatch.setattr(commands.environment, "ensure", lambda **options: None)
+    monkeypatch.setattr(submission, "main", lambda args: args)
+    assert commands.COMMANDS["submit"][1](["--video", VIDEO]) == ["--video", VIDEO]
+
+
+# The real one ------------------------------------------------------------------------
+
+
+def test_what_is_committed_can_be_handed_in():
+    assert prepare(ROOT, VIDEO).problems == []
+
+
+@pytest.mark.slow
+def test_a_stranger_runs_what_was_handed_in(tmp_path):
+    """Unpacked elsewhere, without network or anything of ours, the notebooks run."""
+    submitted = prepare(ROOT, VIDEO, "דנה", "123456782").files
+    write_zip(tmp_path / "maman13.zip", submitted)
+    home, folder = tmp_path / "home", tmp_path / "הגשה של דנה"
+    home.mkdir()
+    shutil.unpack_archive(tmp_path / "maman13.zip", folder)
+    before = fingerprints(folder)
+    dead = dict.fromkeys(
+        ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"),
+        "http://127.0.0.1:9",
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "src", "run", "--fast"],
+        cwd=folder,
+        env={"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home), **dead},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stdout
+    for name in NAMES.values():
+        assert re.search(rf"^{Path(name).stem} +\d+ +[\d.]+$", result.stdout, re.M)
+    after = fingerprints(folder)
+    made = {name for name in after if not name.endswith(".pyc")}
+    assert {name: after[name] for name in made} == before
