@@ -100,13 +100,14 @@ FIGURES = {
         "made_with": "made up",
         "recipe": {
             "widths": [64, 256, 256],
-            "epochs": 14,
+            "cycles": [
+                {"epochs": 14, "peak_learning_rate": 0.3, "max_shift": 2},
+                {"epochs": 8, "peak_learning_rate": 0.15, "max_shift": 4},
+            ],
             "batch_size": 250,
-            "peak_learning_rate": 0.3,
             "momentum": 0.9,
             "weight_decay": 0.0005,
             "label_smoothing": 0.1,
-            "max_shift": 2,
         },
     },
     "data_efficiency": {
@@ -278,6 +279,8 @@ def test_verdicts():
     assert ahead["accuracy_gap"] == pytest.approx(15)
     assert ahead["mistakes_ratio"] == pytest.approx(2.5)
     assert ahead["training_ratio"] == 18
+    assert ahead["scratch_epochs"] == 22
+    assert ahead["cycle_rows"] == "| 1 | 14 | 0.3 | 2 |\n| 2 | 8 | 0.15 | 4 |"
     behind = answers.derived(VARIANTS["official, head ahead"])
     assert behind["transfer_wins"] and behind["official"]
     assert behind["transfer_always_ahead"]
@@ -369,6 +372,8 @@ def test_hebrew_pages_run_from_right_to_left(page):
     # each piece of code and each formula is marked as left-to-right
     unmarked = re.sub(r'<(div|span) dir="ltr">.*?</\1>', "", text, flags=re.DOTALL)
     assert "`" not in unmarked and "$" not in unmarked
+    # after Latin letters a browser would set a number on their right
+    assert not re.search(r"[A-Za-z][\w.+-]*[^\w\n|]* [^\w\n|]*\d", unmarked)
 
 
 @pytest.mark.parametrize("page", TEMPLATE_NAMES)
