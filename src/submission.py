@@ -35,6 +35,7 @@ VIDEO_LINK = "answers/video_link.txt"
 #: What else goes in, unchanged. Of each pattern at least one file must be there.
 PLAIN_FILES = (
     "requirements.txt",
+    "answers/figures/*.png",
     "src/*.py",
     "src/answer_templates/q[123]*.md",
     "data/README.md",
@@ -336,7 +337,8 @@ def _imports(notebook: NotebookNode) -> set[str]:
 def _add_page(submission: Submission, root: Path, page: str) -> None:
     path = root / page
     if not path.is_file():
-        submission.problems.append(f"{page} is missing")
+        if not any(page in problem for problem in submission.problems):
+            submission.problems.append(f"{page} is missing")
         return
     text = path.read_text(encoding="utf-8")
     submission.files[page] = path.read_bytes()

@@ -36,6 +36,7 @@ TITLE = """# Question: something
 """
 FILES = {
     "requirements.txt": "numpy==2.4.6\n",
+    "answers/figures/mistakes.png": "a figure",
     "src/__init__.py": "",
     "src/conv.py": "kernel = 1\n",
     "src/answer_templates/q1.md": "a template\n",
