@@ -32,8 +32,10 @@ OFFICIAL_WEIGHTS = "resnet18_imagenet1k_v1"
 
 PLACEHOLDER = re.compile(r"\[\[([^\]|]+)(?:\|([^\]]*))?\]\]")
 CHOICE = re.compile(
-    r"<!-- if (\S+) -->\n?(.*?)(?:<!-- else -->\n?(.*?))?<!-- end -->\n?", re.DOTALL
+    r"<!-- if (\S+) -->(.*?)(?:<!-- else -->(.*?))?<!-- end -->", re.DOTALL
 )
+#: A mark of a choice on a line of its own; the line goes with it.
+OWN_LINE = re.compile(r"^(<!-- [^>]* -->)\n", re.MULTILINE)
 README_BLOCK = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)", re.DOTALL)
 
 
@@ -110,7 +112,8 @@ def fill(page: str, figures: dict) -> str:
             raise ValueError(f"{page}: {match[0]} with {value!r}: {error}") from error
 
     text = (TEMPLATES / page).read_text(encoding="utf-8")
-    text = PLACEHOLDER.sub(replace, CHOICE.sub(choose, text))
+    text = CHOICE.sub(choose, OWN_LINE.sub(r"\1", text))
+    text = PLACEHOLDER.sub(replace, text)
     return isolate(text) if hebrew else text
 
 
@@ -287,6 +290,7 @@ def _from_mistakes(
     (commonest, times), *_ = Counter(pairs).most_common(1)
     easiest = max(classes, key=accuracy_of.get)
     hardest = min(classes, key=accuracy_of.get)
+    same_kind = sum((a in VEHICLES) == (b in VEHICLES) for a, b in pairs)
     return {
         "easiest": name(easiest),
         "easiest_accuracy": accuracy_of[easiest],
@@ -300,7 +304,8 @@ def _from_mistakes(
         ),
         "least_probability": min(m["probability"] for m in mistakes),
         "doubted": sum(m["index"] in judged for m in mistakes),
-        "same_kind": sum((a in VEHICLES) == (b in VEHICLES) for a, b in pairs),
+        "same_kind": same_kind,
+        "across_kinds": same_kind < len(pairs),
         "commonest_true": name(commonest[0]),
         "commonest_predicted": name(commonest[1]),
         "commonest_times": times,

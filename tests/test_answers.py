@@ -151,6 +151,11 @@ def curves(*pairs: tuple[float, float]) -> dict:
 VARIANTS = {
     "stand-in, blocks ahead": FIGURES,
     "official, head ahead": variant(
+        transfer__worst_mistakes=[
+            {**mistake, "true": n}
+            for n, mistake in enumerate(FIGURES["transfer"]["worst_mistakes"])
+            if n != mistake["predicted"]
+        ],
         provenance__weights=answers.OFFICIAL_WEIGHTS,
         transfer__test_accuracy=0.95,
         transfer__interval=[0.945, 0.955],
@@ -453,12 +458,12 @@ def test_formats(value, spec, text):
 
 
 @pytest.mark.parametrize(
-    ("flag", "expected"), [(True, "a\nyes\nb\nc[x]"), (False, "a\nno\nb\nc")]
+    ("flag", "expected"), [(True, "a\nyes\nb\nc[x]\nd"), (False, "a\nno\nb\nc\nd")]
 )
 def test_choices(made_up, flag, expected):
     page = made_up(
         "a\n<!-- if flag -->\nyes\n<!-- else -->\nno\n<!-- end -->\n"
-        "b\nc<!-- if flag -->[x]<!-- end -->"
+        "b\nc<!-- if flag -->[x]<!-- end -->\nd"
     )
     assert answers.fill(page, {"flag": flag}) == expected
 
