@@ -5,8 +5,10 @@ with `load`. With them goes a fingerprint of the code that produced them, so tha
 outputs older than their code can be told.
 """
 
+import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from src.files import file_hash, write_text
@@ -37,6 +39,7 @@ def record(notebook: str, path: Path = RESULTS, **sections: dict) -> None:
     """
     everything = load(path) | sections
     everything["code"] = everything.get("code", {}) | {notebook: imported_code()}
+    everything["cells"] = everything.get("cells", {}) | {notebook: executed_cells()}
     text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
@@ -52,3 +55,16 @@ def imported_code() -> dict[str, str]:
     return {
         file.relative_to(ROOT).as_posix(): file_hash(file) for file in sorted(files)
     }
+
+
+def executed_cells() -> str | None:
+    """The `cells_hash` of all that this kernel has executed; None outside a kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return cells_hash(shell.history_manager.input_hist_raw[1:]) if shell else None
+
+
+def cells_hash(sources: Iterable[str]) -> str:
+    """SHA-256 of the cells' sources, which IPython keeps without line ends."""
+    text = "\0".join(source.rstrip("\n") for source in sources)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -6,7 +6,6 @@ page, the link to the video, and what it takes to run the notebooks.
 """
 
 import argparse
-import ast
 import re
 import sys
 import zipfile
@@ -299,39 +298,22 @@ def _fill_in(cell: NotebookNode, label: str, value: str) -> bool:
 def _older_than_code(
     root: Path, notebook: NotebookNode, short: str, figures: dict
 ) -> list[str]:
-    """Which code has changed since the outputs were made, told by its hashes."""
+    """What has changed since the outputs were made, told by hashes."""
     recorded = figures.get("code", {}).get(short)
     if not recorded:
         return ["data/results.json holds nothing from it"]
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    executed = results.cells_hash(source for source in cells if source.strip())
+    if figures.get("cells", {}).get(short) != executed:
+        return ["its cells were changed since they were executed"]
     changed = {
         name
         for name, digest in recorded.items()
         if not (root / name).is_file() or file_hash(root / name) != digest
     }
-    changed |= {name for name in _imports(notebook) if name not in recorded}
     if not changed:
         return []
     return [f"its outputs are older than {', '.join(sorted(changed))}"]
-
-
-def _imports(notebook: NotebookNode) -> set[str]:
-    """The files of `src` that the cells import themselves, e.g. "src/conv.py"."""
-    names = set()
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        try:
-            nodes = list(ast.walk(ast.parse(cell.source)))
-        except SyntaxError:  # a magic command, say; our notebooks have none
-            continue
-        for node in nodes:
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module == "src":
-                names |= {f"src.{alias.name}" for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                names.add(node.module or "")
-    return {f"{name.replace('.', '/')}.py" for name in names if name.startswith("src.")}
 
 
 def _add_page(submission: Submission, root: Path, page: str) -> None:

@@ -15,13 +15,14 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from src import __main__ as commands
-from src import answers, submission
+from src import answers, results, submission
 from src.files import file_hash
-from src.notebooks import NAMES
+from src.notebooks import NAMES, execute
 from src.project import ROOT
 from src.submission import link_problem, prepare, write_zip
 
 VIDEO = "https://zoom.us/rec/share/abc?pwd=1"
+SOURCE = "from src.conv import kernel\nkernel"
 TITLE = """# Question: something
 
 | | |
@@ -92,15 +93,15 @@ def root(tmp_path, monkeypatch):
         root,
         provenance={"weights": "resnet18_imagenet1k_v1"},
         code={short: code for short in NAMES},
+        cells={short: results.cells_hash([SOURCE]) for short in NAMES},
     )
     monkeypatch.setattr(answers, "stale", lambda folder: [])
     return root
 
 
 def notebook() -> nbformat.NotebookNode:
-    source = "from src.conv import kernel\nkernel"
     output = new_output("execute_result", {"text/plain": "1"}, execution_count=1)
-    cell = new_code_cell(source, execution_count=1, outputs=[output], id="code")
+    cell = new_code_cell(SOURCE, execution_count=1, outputs=[output], id="code")
     return new_notebook(cells=[new_markdown_cell(TITLE, id="title"), cell])
 
 
@@ -163,9 +164,9 @@ def error_output(root):
     change_notebook(root, "q3", lambda nb: nb.cells[1].outputs.append(careful))
 
 
-def imports_more(root):
+def edited(root):
     def change(content):
-        content.cells[1].source = "import torch\nfrom src import conv, head"
+        content.cells[1].source += " + 1"
 
     change_notebook(root, "q1", change)
 
@@ -204,9 +205,9 @@ REFUSED = {
         r"q1_.*its outputs are older than src/conv\.py$",
         {"q1", "q2", "q3"},
     ),
-    "a cell imports what was not there when it ran": (
-        imports_more,
-        r"q1_.*its outputs are older than src/head\.py$",
+    "a cell was edited after it ran": (
+        edited,
+        r"q1_.*its cells were changed since they were executed$",
         {"q1"},
     ),
     "a notebook has recorded nothing": (
@@ -259,6 +260,20 @@ def test_what_is_wrong_is_said(root, case):
     found = prepare(root, VIDEO)
     assert any(re.search(message, problem) for problem in found.problems), found
     assert found.outdated == outdated
+
+
+def test_a_kernel_records_the_cells_that_it_executes(tmp_path):
+    sources = [
+        f"import sys\n\nsys.path.insert(0, {str(ROOT)!r})\n\n",
+        "from pathlib import Path\nfrom src import results",
+        "results.record('q1', path=Path('recorded.json'), a={'שלום': 1})",
+    ]
+    path = tmp_path / "notebook.ipynb"
+    save(path, new_notebook(cells=[new_code_cell(source) for source in sources]))
+    execute(path)
+    recorded = json.loads((tmp_path / "recorded.json").read_text("utf-8"))
+    assert recorded["cells"] == {"q1": results.cells_hash(sources)}
+    assert results.cells_hash(sources) != results.cells_hash(["".join(sources)])
 
 
 def test_answers_that_disagree_with_the_results(root, monkeypatch):
