@@ -76,11 +76,24 @@ def run(args: list[str]) -> int:
                 done.append(notebooks.execute(root / "notebooks" / name, variables))
                 for flaw in done[-1].flaws:
                     print(f"WARNING: {name}: {flaw}", flush=True)
+        if not options.fast:
+            _write_answers()
     except (cifar10.DataUnavailable, notebooks.NotebookFailed) as error:
         failure = error
     finally:
         _print_table(done, options.fast)
     return _fail(failure) if failure else 0
+
+
+def _write_answers() -> None:
+    """Bring the written answers up to date with what the notebooks recorded."""
+    from src import answers
+
+    try:
+        for page in answers.write():
+            print(f"{page} brought up to date", flush=True)
+    except ValueError as error:  # e.g. after --only, with nothing recorded before
+        print(f"The written answers stay as they are: {error}", flush=True)
 
 
 def _print_table(done: list, fast: bool) -> None:
