@@ -61,6 +61,8 @@ def fit_head(
         std = train.inputs.std(0).clamp_min(1e-6)
     inputs = ((train.inputs - mean) / std).to(device)
     labels = train.labels.to(device)
+    if validation is not None:
+        validation_inputs = ((validation.inputs - mean) / std).to(device)
 
     optimiser = torch.optim.AdamW(
         head.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -85,7 +87,7 @@ def fit_head(
         measured = [math.nan, math.nan]
         if validation is not None:
             with torch.no_grad():
-                logits = head(((validation.inputs - mean) / std).to(device)).cpu()
+                logits = head(validation_inputs).cpu()
             measured = loss_and_accuracy(logits, validation.labels)
         seconds = time.perf_counter() - started
         curve.append(
@@ -147,8 +149,11 @@ def search(
         rows = []
         for recipe in (log or LiveLog()).track(recipes, "head recipes"):
             head = nn.Linear(train.inputs.shape[1], 10)
-            last = fit_head(head, recipe, train, validation)[-1]
-            rows.append([last.validation_accuracy, last.validation_loss])
+            fit_head(head, recipe, train)
+            with torch.no_grad():
+                logits = head(validation.inputs)
+            loss, accuracy = loss_and_accuracy(logits, validation.labels)
+            rows.append([accuracy, loss])
         write_text(cache, json.dumps(rows))
     choices = [Choice(recipe, *row) for recipe, row in zip(recipes, rows, strict=True)]
     return sorted(choices, key=lambda choice: choice.validation_loss)

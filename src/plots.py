@@ -159,7 +159,9 @@ def _windows_on(
                 label=name,
             )
         )
-    axis.set(xlim=(-0.05, len(cells[0]) + 0.05), ylim=(len(cells), 0), title=title)
+    axis.set(
+        xlim=(-0.05, len(cells[0]) + 0.05), ylim=(len(cells) + 0.05, -0.05), title=title
+    )
     axis.axis("off")
     if windows:
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=11)
@@ -407,7 +409,7 @@ def _same_scale(axes: np.ndarray, rows: int) -> None:
     """Cells of one size in all axes, each matrix in the middle of its axis."""
     for axis in axes:
         middle = sum(axis.get_ylim()) / 2
-        axis.set(ylim=(middle + rows / 2, middle - rows / 2), aspect=1)
+        axis.set(ylim=(middle + rows / 2 + 0.05, middle - rows / 2 - 0.05), aspect=1)
 
 
 def filtered_image(image: np.ndarray, responses: dict[str, np.ndarray]) -> Figure:
