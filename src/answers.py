@@ -23,10 +23,10 @@ from src.files import write_text
 from src.project import RESULTS, ROOT
 
 TEMPLATES = Path(__file__).parent / "answer_templates"
+README_TEMPLATE = "readme_results.md"
+#: The walkthrough is not handed in, so its templates need not be there.
 PAGES = tuple(
-    f"{name}{language}.md"
-    for name in ("q1", "q2", "q3", "walkthrough")
-    for language in ("", ".he")
+    sorted({path.name for path in TEMPLATES.glob("*.md")} - {README_TEMPLATE})
 )
 OFFICIAL_WEIGHTS = "resnet18_imagenet1k_v1"
 
@@ -50,7 +50,7 @@ def render(figures: dict, root: Path = ROOT) -> dict[str, str]:
     readme = root / "README.md"
     old = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     if README_BLOCK.search(old):
-        block = fill("readme_results.md", figures)
+        block = fill(README_TEMPLATE, figures)
         texts["README.md"] = README_BLOCK.sub(lambda _: block, old)
     return texts
 

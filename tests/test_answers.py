@@ -15,7 +15,7 @@ PAIRS = [
     for page in answers.PAGES
     if not page.endswith(".he.md")
 ]
-TEMPLATE_NAMES = (*answers.PAGES, "readme_results.md")
+TEMPLATE_NAMES = (*answers.PAGES, answers.README_TEMPLATE)
 
 #: Made up, of the shape that the notebooks record.
 FIGURES = {
@@ -212,6 +212,13 @@ def test_committed_pages_agree_with_the_committed_results():
     assert answers.stale() == []
 
 
+def test_figures_are_there():
+    committed()
+    for page in answers.PAGES:
+        for path in re.findall(r"!\[.+?\]\((\S+)\)", template(page)):
+            assert (ROOT / "answers" / path).is_file(), path
+
+
 def test_walkthrough_names_headings_that_the_notebooks_have():
     headings = {
         notebook.name: {
@@ -329,6 +336,13 @@ def test_stand_in_weights_are_said_to_be_stand_in():
 # ---------------------------------------------------------------------- two languages
 
 
+def test_there_is_each_page_in_each_language():
+    names = ("q1", "q2", "q3", "walkthrough")
+    assert set(answers.PAGES) == {
+        f"{n}{end}" for n in names for end in (".md", ".he.md")
+    }
+
+
 @pytest.mark.parametrize(("english", "hebrew"), PAIRS)
 def test_languages_hold_the_same(english, hebrew):
     """Sections, figures, choices, formulas, tables and lists correspond."""
@@ -345,6 +359,7 @@ def test_languages_hold_the_same(english, hebrew):
             "items": [
                 match[1] for line in lines if (match := re.match(r"(- |\d+\. )", line))
             ],
+            "images": re.findall(r"\]\((\S+)\)", text),
             "paragraphs": sum(line == "" for line in lines),
         }
 
@@ -490,7 +505,7 @@ def test_format_that_does_not_fit(made_up):
 def test_section_without_its_figures():
     figures = copy.deepcopy(FIGURES)
     del figures["scratch"]["seconds"]
-    with pytest.raises(ValueError, match=r"q1\.md: data/results\.json lacks 'seconds'"):
+    with pytest.raises(ValueError, match=r"\.md: data/results\.json lacks 'seconds'"):
         answers.render(figures)
 
 
@@ -545,8 +560,8 @@ def test_changed_results_make_pages_stale(folder):
     answers.write(folder)
     save(folder, variant(transfer__test_loss=0.8))
     assert [sentence.split()[0] for sentence in answers.stale(folder)] == [
-        "answers/q3.md",
         "answers/q3.he.md",
+        "answers/q3.md",
     ]
     assert "python3 -m src run" in answers.stale(folder)[0]
 
