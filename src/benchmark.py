@@ -60,6 +60,7 @@ def main(args: list[str]) -> int:
         "provenance": provenance(device),
         "transfer": measure_transfer(options.images, device),
         "pipeline": measure_pipeline(options.images),
+        "training": measure_training(device),
         "convolution": measure_convolution(),
         "peak_memory_gib": peak_memories(),
     }
@@ -208,6 +209,20 @@ def measure_pipeline(count: int) -> dict[str, float]:
         "our_images_per_second": our_rate,
         "ratio_to_loader": our_rate / plain,
         f"ratio_to_loader_with_{workers}_workers": our_rate / parallel,
+    }
+
+
+def measure_training(device: torch.device) -> dict[str, float]:
+    """An epoch of the three-block network on the training split, from four steps."""
+    transform = make_transform(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    data = as_examples(cifar10.load(train=True))
+    recipe = Recipe(cycles=(Cycle(2),))
+    few = data[: 4 * recipe.batch_size]
+    network = ThreeBlockNet(recipe.widths).to(device, memory_format=torch.channels_last)
+    _, second = train_from_scratch(network, recipe, few, None, transform)
+    return {
+        "epoch_seconds": second.seconds * 0.9 * len(data) / len(few),
+        "epochs": Recipe().epochs,
     }
 
 
