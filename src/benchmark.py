@@ -20,6 +20,7 @@ from src import cifar10, conv_checks
 from src.files import write_text
 from src.frozen import without_head
 from src.machine import peak_memory, pick_device, provenance
+from src.progress import LiveLog
 from src.project import DATA, FAST
 from src.residual_net import ThreeBlockNet
 from src.training import (
@@ -219,7 +220,9 @@ def measure_training(device: torch.device) -> dict[str, float]:
     recipe = Recipe(cycles=(Cycle(2),))
     few = data[: 4 * recipe.batch_size]
     network = ThreeBlockNet(recipe.widths).to(device, memory_format=torch.channels_last)
-    _, second = train_from_scratch(network, recipe, few, None, transform)
+    _, second = train_from_scratch(
+        network, recipe, few, None, transform, log=LiveLog(keep=False)
+    )
     return {
         "epoch_seconds": second.seconds * 0.9 * len(data) / len(few),
         "epochs": Recipe().epochs,
@@ -256,7 +259,8 @@ def _stage_training() -> None:
     data = as_examples(cifar10.load(train=True))
     recipe = Recipe(cycles=(Cycle(1),))
     few, some = data[: 4 * recipe.batch_size], data[:500]
-    train_from_scratch(ThreeBlockNet(recipe.widths), recipe, few, some, transform)
+    network, log = ThreeBlockNet(recipe.widths), LiveLog(keep=False)
+    train_from_scratch(network, recipe, few, some, transform, log=log)
 
 
 STAGES = {"features": _stage_features, "training": _stage_training}
