@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -251,8 +251,9 @@ def _temporary_folder(root: Path) -> Iterator[Path]:
     Also clears away what processes that were killed a day or more ago left behind.
     """
     for left in root.glob("cifar-10-*.tmp"):
-        if time.time() - left.stat().st_mtime > 24 * 3600:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its process is just removing it
+            if time.time() - left.stat().st_mtime > 24 * 3600:
+                shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(".tmp", "cifar-10-", dir=root) as folder:
         yield Path(folder)
 

@@ -122,7 +122,7 @@ def search(
     train: Examples,
     validation: Examples,
     *,
-    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2),
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2),
     weight_decays: tuple[float, ...] = (1e-2, 1e-1, 1.0),
     standardise: tuple[bool, ...] = (False, True),
     epochs: int = 30,

@@ -231,8 +231,8 @@ def mistakes(
     for axis, image, mistake in zip(axes.flat, images, mistakes, strict=False):
         axis.imshow(image, interpolation="bicubic")
         axis.set_title(
-            f"predicted: {classes[mistake.predicted]} {mistake.probability:.1%}\n"
-            f"true: {classes[mistake.true]} {mistake.true_probability:.1%}",
+            f"predicted: {classes[mistake.predicted]} {mistake.probability:.2%}\n"
+            f"true: {classes[mistake.true]} {mistake.true_probability:.2%}",
             fontsize=9,
         )
         axis.set_xlabel(f"test image {mistake.index}", fontsize=8)
@@ -289,7 +289,7 @@ def class_accuracies(
     axis.set_xticks(range(len(classes)), classes)
     axis.set(ylabel="accuracy (%)", ylim=(0, 100))
     axis.grid(False, axis="x")
-    axis.legend(loc="lower right", frameon=True)
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return figure
 
 
@@ -332,7 +332,10 @@ def data_efficiency(curves: dict[str, Sequence[Point]]) -> Figure:
                 )
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.minorticks_off()
-    axis.set(xlabel="training images of each class", ylabel="test accuracy (%)")
+    axis.set(
+        xlabel="training images of each class (small dots: single draws)",
+        ylabel="test accuracy (%)",
+    )
     axis.legend(loc="upper left")
     return figure
 

@@ -163,7 +163,7 @@ def test_a_damaged_chunk_is_computed_again(tmp_path):
 
 
 def test_a_full_disk_leaves_no_half_written_chunk(tmp_path, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(frozen.np, "savez", full)
