@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from src.files import write_text
+from src.files import read_json, write_text
 from src.head import HeadRecipe, fit_head, search
 from src.progress import LiveLog
 from src.training import (
@@ -78,7 +78,7 @@ def scratch_accuracy(
         `retrain`, and added to after each training.
     """
     key = f"{experiment_key(recipe, train, None)}-{examples_hash(test)}"
-    known = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
+    known = read_json(store) or {}
     if key in known and not retrain:
         return known[key]["accuracy"]
     torch.manual_seed(recipe.seed)

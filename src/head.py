@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from src.analysis import markdown_table
-from src.files import write_text
+from src.files import read_json, write_text
 from src.progress import LiveLog
 from src.project import CACHE, SEED
 from src.training import Epoch, Examples, loss_and_accuracy
@@ -143,9 +143,8 @@ def search(
     for part in (train.inputs, train.labels, validation.inputs, validation.labels):
         digest.update(part.contiguous().numpy())
     cache = folder / f"head-search-{digest.hexdigest()[:16]}.json"
-    if cache.is_file():
-        rows = json.loads(cache.read_text(encoding="utf-8"))
-    else:
+    rows = read_json(cache)
+    if rows is None:
         rows = []
         for recipe in (log or LiveLog()).track(recipes, "head recipes"):
             head = nn.Linear(train.inputs.shape[1], 10)

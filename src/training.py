@@ -345,14 +345,21 @@ def train_or_load(
 
 
 def _read_finished(path: Path, key: str) -> dict | None:
+    """What `train_or_load` saved, if it was with this key."""
+    state = _read(path)
+    return state if state.get("key") == key else None
+
+
+def _read(path: Path) -> dict:
+    """A checkpoint; empty if there is none, or none that can be used."""
     if not path.is_file():
-        return None
+        return {}
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # torch.load raises many kinds on a damaged file
-        print(f"{path.name} can't be read ({error}); training anew")
-        return None
-    return state if state["key"] == key else None
+        print(f"{path.name} can't be read ({error}); training starts anew")
+        return {}
+    return state if isinstance(state, dict) else {}
 
 
 def experiment_key(recipe: Recipe, train: Examples, validation: Examples | None) -> str:
@@ -376,14 +383,10 @@ def _save(path: Path, key: str, stateful: dict, history: list[Epoch]) -> None:
 
 def _resume(path: Path | None, key: str, stateful: dict) -> list[Epoch]:
     """Load what `_save` saved into `stateful`; an empty history if there is none."""
-    if path is None or not path.is_file():
+    state = _read(path) if path is not None else {}
+    if not state:
         return []
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch.load raises many kinds on a damaged file
-        print(f"{path.name} can't be read ({error}); training starts anew")
-        return []
-    if state["key"] != key:
+    if state.get("key") != key:
         print(f"{path.name} belongs to another recipe or data; training starts anew")
         return []
     for name, part in stateful.items():

@@ -68,3 +68,5 @@ def test_a_training_is_done_once_and_kept(tmp_path, monkeypatch):
         8,
         6,
     ]
+    store.write_text("{")
+    assert accuracy(recipe) == first

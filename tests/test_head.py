@@ -104,5 +104,10 @@ def test_search_remembers_what_it_found(tmp_path, monkeypatch):
     )
     assert search(train, validation, **options) == found
     assert not fits
+    for cache in tmp_path.iterdir():
+        cache.write_text("[[0.5,")
+    assert search(train, validation, **options) == found
+    assert len(fits) == len(found)
+    fits.clear()
     search(train, clusters(50, seed=3), **options)  # other data: nothing to remember
     assert len(fits) == len(found)

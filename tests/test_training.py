@@ -107,6 +107,15 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path, capsys, content):
     assert same(network, train()[0])
 
 
+@pytest.mark.parametrize("older", [{"epoch": 3}, [1, 2]])
+def test_a_checkpoint_of_an_older_version_is_not_used(tmp_path, older):
+    for name in ("finished.partial.pt", "finished.pt"):
+        torch.save(older, tmp_path / name)
+    trained = finish(tmp_path / "finished.pt")
+    assert not trained.loaded
+    assert finish(tmp_path / "finished.pt").loaded
+
+
 def test_a_checkpoint_of_other_data_is_not_used(tmp_path, capsys):
     path = tmp_path / "state.pt"
     train(path, train_on=bright_or_dark(50, seed=5))
