@@ -62,7 +62,7 @@ def load_pretrained(*, allow_download: bool = not FAST) -> PretrainedWeights:
     """The official weights where they can be had, otherwise the stand-in.
 
     Looks in `data/weights/`, then in torch.hub's cache, then downloads them into that
-    cache, and prints one line on what is used and why. MAMAN13_WEIGHTS=standin in the
+    cache, and prints what is used and why. MAMAN13_WEIGHTS=standin in the
     environment asks for the stand-in. Raises ValueError for another value of it, and
     WeightsUnavailable when the stand-in is damaged.
     """
@@ -82,9 +82,9 @@ def load_pretrained(*, allow_download: bool = not FAST) -> PretrainedWeights:
             why = reason(error)
     weights = _read_standin()
     print(
-        f"Weights: {weights.provenance}. It is a stand-in for the official ImageNet "
-        f"weights ({why}); to use those, put {_file_name()} into data/weights/ "
-        f"(from {OFFICIAL_URL})."
+        f"Weights: {weights.provenance}.\n"
+        f"They are a stand-in for the official ImageNet weights\n({why}).\n"
+        f"To use those, put {_file_name()} into data/weights/\n(from {OFFICIAL_URL})."
     )
     return weights
 
