@@ -224,7 +224,6 @@ def _from_convolution(convolution: dict) -> dict[str, object]:
 def _from_comparison(figures: dict) -> dict[str, object]:
     """Of the two networks: which is ahead in what, and how far."""
     transfer, scratch = figures["transfer"], figures["scratch"]
-    cycles = scratch["recipe"]["cycles"]
 
     def ratio(key: str) -> float:
         pair = sorted((transfer[key], scratch[key]))
@@ -254,13 +253,12 @@ def _from_comparison(figures: dict) -> dict[str, object]:
         "transfer_quicker_to_train": quicker,
         "training_ratio": ratio("seconds"),
         "scratch_minutes": scratch["seconds"] / 60,
-        "scratch_epochs": sum(cycle["epochs"] for cycle in cycles),
-        "cycle_rows": "\n".join(
-            f"| {number} | {cycle['epochs']} | {cycle['peak_learning_rate']:g} "
-            f"| {cycle['max_shift']} |"
-            for number, cycle in enumerate(cycles, 1)
-        ),
-        "transfer_computes_more": transfer["multiply_adds"] > scratch["multiply_adds"],
+        # no more than a twentieth apart counts as alike
+        "computes_alike": ratio("multiply_adds") < 1.05,
+        "transfer_computes_more": transfer["multiply_adds"]
+        >= 1.05 * scratch["multiply_adds"],
+        "scratch_computes_more": scratch["multiply_adds"]
+        >= 1.05 * transfer["multiply_adds"],
         "multiply_adds_ratio": ratio("multiply_adds"),
         "transfer_multiply_adds": transfer["multiply_adds"] / 1e6,  # millions
         "scratch_multiply_adds": scratch["multiply_adds"] / 1e6,

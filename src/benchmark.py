@@ -24,7 +24,6 @@ from src.progress import LiveLog
 from src.project import DATA, FAST
 from src.residual_net import ThreeBlockNet
 from src.training import (
-    Cycle,
     Examples,
     Recipe,
     as_examples,
@@ -217,7 +216,7 @@ def measure_training(device: torch.device) -> dict[str, float]:
     """An epoch of the three-block network on the training split, from four steps."""
     transform = make_transform(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     data = as_examples(cifar10.load(train=True))
-    recipe = Recipe(cycles=(Cycle(2),))
+    recipe = Recipe(epochs=2)
     few = data[: 4 * recipe.batch_size]
     network = ThreeBlockNet(recipe.widths).to(device, memory_format=torch.channels_last)
     _, second = train_from_scratch(
@@ -257,7 +256,7 @@ def _stage_training() -> None:
     """Some steps of training the three-block network, with the whole set in memory."""
     transform = make_transform(64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     data = as_examples(cifar10.load(train=True))
-    recipe = Recipe(cycles=(Cycle(1),))
+    recipe = Recipe(epochs=1)
     few, some = data[: 4 * recipe.batch_size], data[:500]
     network, log = ThreeBlockNet(recipe.widths), LiveLog(keep=False)
     train_from_scratch(network, recipe, few, some, transform, log=log)

@@ -102,6 +102,7 @@ blockquote { margin: 1em 0; padding: 0 1em; border-inline-start: 4px solid #ccc;
 pre, code, .number { font-size: 13.5px;
   font-family: ui-monospace, Consolas, Menlo, "DejaVu Sans Mono", monospace; }
 pre { margin: 0; padding: 0.6em 0.8em; line-height: 1.4; overflow-x: auto; }
+.output pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 :not(pre) > code { background: #f0f1f3; padding: 0.1em 0.3em; border-radius: 3px;
   overflow-wrap: anywhere; }
 pre, code, math, .formula { direction: ltr; unicode-bidi: isolate; text-align: left; }

@@ -3,11 +3,12 @@
 A residual block (He et al., 2015, https://arxiv.org/abs/1512.03385) adds to its input
 what two convolutions make of it:
 
-    y = relu(F(x) + S(x)),   F = BN ∘ conv3x3 ∘ relu ∘ BN ∘ pool ∘ conv3x3,
+    y = gelu(F(x) + S(x)),   F = BN ∘ conv3x3 ∘ gelu ∘ BN ∘ pool ∘ conv3x3,
 
 where S, the shortcut, would be the identity, were it not that our blocks change the
 shape: each halves height and width, so S averages 2x2 pixels and maps the channels by a
-1x1 convolution.
+1x1 convolution. GELU (Hendrycks and Gimpel, 2016, https://arxiv.org/abs/1606.08415) is
+a smooth ReLU.
 
 The input is what the transfer model gets: a CIFAR-10 image of 32x32 pixels enlarged to
 64x64 or 224x224. An enlargement holds no new information, so the first block begins by
@@ -19,32 +20,41 @@ trained at one size serve the other.
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 #: Side, in pixels, of the images before anything enlarged them.
 ORIGINAL_SIZE = 32
+#: Channels that the first block whitens the image into: 12 filters, their negatives.
+WHITENED = 24
 
 
 class ResidualBlock(nn.Module):
     """Maps [B, C_in, H, W] to [B, C_out, H/2, W/2].
 
     in_channels, out_channels: C_in and C_out.
-    original_size: if given, the block first averages its input to this height and width
-        (so that H and W above are original_size); for the block that meets the image.
+    original_size: given for the block that meets the image. It first averages its input
+        to this height and width (so that H and W above are original_size), and its
+        residual begins with one more convolution, which whitens the image.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, original_size: int | None = None
     ) -> None:
         super().__init__()
-        self.shrink = (
-            nn.AdaptiveAvgPool2d(original_size) if original_size else nn.Identity()
-        )
+        self.shrink = self.whiten = nn.Identity()
+        inner = in_channels
+        if original_size:
+            inner = WHITENED
+            self.shrink = nn.AdaptiveAvgPool2d(original_size)
+            self.whiten = nn.Sequential(
+                nn.Conv2d(in_channels, inner, kernel_size=3, padding=1), nn.GELU()
+            )
         # BatchNorm subtracts the mean, so a convolution before it needs no bias.
         self.residual = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+            nn.Conv2d(inner, out_channels, kernel_size=3, padding=1, bias=False),
             nn.MaxPool2d(2),
             nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
+            nn.GELU(),
             nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
         )
@@ -56,7 +66,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         image = self.shrink(image)
-        return torch.relu(self.residual(image) + self.shortcut(image))
+        return gelu(self.residual(self.whiten(image)) + self.shortcut(image))
 
 
 class ThreeBlockNet(nn.Module):
@@ -88,22 +98,26 @@ class ThreeBlockNet(nn.Module):
 
 @torch.no_grad()
 def whiten_first_convolution(model: ThreeBlockNet, images: Tensor) -> None:
-    """Start the first convolution as a whitening of the images' 3x3 patches.
+    """Make the first convolution a whitening of the images' 3x3 patches, for good.
 
     Neighbouring pixels are nearly equal, so random filters give nearly equal outputs
-    and learning is slow at first. Filters along the principal axes of the patches, each
-    divided by the standard deviation along it, give uncorrelated outputs of unit
-    variance; each comes with its negative, which ReLU would otherwise discard.
+    and learning is slow. Filters along the principal axes of the patches, each divided
+    by the standard deviation along it, give uncorrelated outputs of unit variance; each
+    comes with its negative, of which GELU would otherwise keep little. Only the biases
+    go on learning.
 
     images: normalised images [N, 3, S, S], of the training set only.
-    Source: Coates and Ng (2012), "Learning feature representations with k-means"; as an
-    initialisation, Page (2019), "How to train your ResNet 8: bag of tricks".
+    Source: Coates and Ng (2012), "Learning feature representations with k-means"; in a
+    network trained as this one is, Page (2019), "How to train your ResNet 8: bag of
+    tricks", and Jordan (2024), https://arxiv.org/abs/2404.00498.
     """
     pixels = model.block1.shrink(images)
     patches = pixels.unfold(2, 3, 1).unfold(3, 3, 1)  # [N, 3, 30, 30, 3, 3]
     patches = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, 27).double()
     variance, axes = torch.linalg.eigh(patches.T.cov())  # ascending
     filters = (axes / (variance + 1e-2).sqrt()).T.flip(0).reshape(27, 3, 3, 3)
-    weight = model.block1.residual[0].weight
-    both_signs = torch.cat([filters, -filters])[: len(weight)]
-    weight[: len(both_signs)] = both_signs.to(weight)
+    strongest = filters[: WHITENED // 2]
+    convolution = model.block1.whiten[0]
+    convolution.weight.copy_(torch.cat([strongest, -strongest]))
+    convolution.weight.requires_grad_(False)
+    convolution.bias.zero_()

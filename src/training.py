@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,56 +63,34 @@ def hold_out(
 
 
 @dataclass(frozen=True)
-class Cycle:
-    """Some epochs in which the learning rate rises to its peak and falls to zero.
-
-    max_shift: by how many pixels the images are shifted at most.
-    """
-
-    epochs: int
-    peak_learning_rate: float = 0.3
-    max_shift: int = 2
-
-
-@dataclass(frozen=True)
 class Recipe:
     """All that decides what training from scratch gives, but for the data.
 
-    cycles: one after the other; each but the first is a warm restart (Loshchilov and
-        Hutter, 2017, https://arxiv.org/abs/1608.03983).
+    The learning rate of biases and of BatchNorm's scales is `vector_factor` times that
+    of the weights, and their weight decay as many times smaller, so that both shrink
+    alike: there are few of them, and they may move faster. Source of that, of the
+    images' mirroring in turns (see `augment`), and of the strong decay and smoothing:
+    Jordan (2024), "94% on CIFAR-10 in 3.29 Seconds", https://arxiv.org/abs/2404.00498.
     """
 
     widths: tuple[int, int, int] = (64, 256, 256)
-    cycles: tuple[Cycle, ...] = (Cycle(14), Cycle(8, 0.15, max_shift=4))
+    epochs: int = 14
     batch_size: int = 250
-    warm_up: float = 0.2  # the part of a cycle in which the learning rate rises
+    peak_learning_rate: float = 0.3
+    warm_up: float = 0.2  # the part of the steps in which the learning rate rises
     momentum: float = 0.9  # Nesterov's
-    weight_decay: float = 5e-4  # of convolutions and the head; not of BatchNorm, biases
-    label_smoothing: float = 0.1
+    weight_decay: float = 1.2e-3
+    vector_factor: float = 8.0
+    label_smoothing: float = 0.2
+    max_shift: int = 3  # pixels by which the images are shifted at most
     seed: int = SEED
-
-    @property
-    def epochs(self) -> int:
-        return sum(cycle.epochs for cycle in self.cycles)
-
-    def cycle_of(self, epoch: int) -> Cycle:
-        """The cycle that an epoch, counted from 1, belongs to."""
-        for cycle in self.cycles:
-            if epoch <= cycle.epochs:
-                return cycle
-            epoch -= cycle.epochs
-        raise ValueError(f"the recipe has only {self.epochs} epochs")
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """The rate of a step, counted from 0: linearly up, then linearly to zero."""
-        for cycle in self.cycles:
-            steps = cycle.epochs * steps_per_epoch
-            if step < steps:
-                peak = max(1, round(self.warm_up * steps))
-                part = min((step + 1) / peak, (steps - step) / (steps - peak))
-                return part * cycle.peak_learning_rate
-            step -= steps
-        return 0.0
+        steps = self.epochs * steps_per_epoch
+        peak = max(1, round(self.warm_up * steps))
+        part = min((step + 1) / peak, (steps - step) / max(1, steps - peak))
+        return max(0.0, part) * self.peak_learning_rate
 
     def key(self) -> str:
         """Short fingerprint; differs when any field does."""
@@ -132,32 +110,20 @@ class Epoch:
     seconds: float
 
 
-def augment(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to `max_shift` pixels and mirror half of them.
+def augment(
+    images: Tensor, mirrored: Tensor, max_shift: int, generator: torch.Generator
+) -> Tensor:
+    """Shift each image by up to `max_shift` pixels, and mirror those to be mirrored.
 
     images: uint8 [B, C, H, W]; returns the same shape and type. What a shift uncovers
-    shows the image's reflection.
+    shows the image's reflection. mirrored: bool [B].
     """
     count, _, height, width = images.shape
     padded = nn.functional.pad(images.float(), [max_shift] * 4, mode="reflect")
     windows = padded.to(images.dtype).unfold(2, height, 1).unfold(3, width, 1)
     down, right = torch.randint(2 * max_shift + 1, (2, count), generator=generator)
     shifted = windows[torch.arange(count), :, down, right]
-    mirrored = torch.rand(count, generator=generator) < 0.5
     return torch.where(mirrored[:, None, None, None], shifted.flip(-1), shifted)
-
-
-def batches(
-    examples: Examples, size: int, generator: torch.Generator | None = None
-) -> Iterator[Examples]:
-    """Cut examples into batches, shuffled if given a generator."""
-    order = (
-        torch.randperm(len(examples), generator=generator)
-        if generator
-        else torch.arange(len(examples))
-    )
-    for index in order.split(size):
-        yield examples[index]
 
 
 @torch.no_grad()
@@ -182,13 +148,24 @@ def to_device(inputs: Tensor, device: torch.device) -> Tensor:
 
 
 def make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; no weight decay on BatchNorm and biases."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim == 1]
+    """SGD with Nesterov momentum, in two groups: weights; biases and BatchNorm.
+
+    "factor" is what a group's learning rate is multiplied by.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    factor = recipe.vector_factor
     return torch.optim.SGD(
         [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
+            {
+                "params": [p for p in trained if p.ndim > 1],
+                "weight_decay": recipe.weight_decay,
+                "factor": 1.0,
+            },
+            {
+                "params": [p for p in trained if p.ndim == 1],
+                "weight_decay": recipe.weight_decay / factor,
+                "factor": factor,
+            },
         ],
         momentum=recipe.momentum,
         nesterov=True,
@@ -225,21 +202,24 @@ def train_from_scratch(
     if history:
         log.line(f"(epochs 1 to {len(history)} resumed from a checkpoint)")
 
+    mirrored_first = torch.rand(len(train), generator=seeded(recipe, 0)) < 0.5
     for number in range(len(history) + 1, recipe.epochs + 1):
         started = time.perf_counter()
-        generator = torch.Generator().manual_seed(recipe.seed * 1000 + number)
-        max_shift = recipe.cycle_of(number).max_shift
+        generator = seeded(recipe, number)
+        order = torch.randperm(len(train), generator=generator)
+        # Each image is mirrored in every other epoch; in which, is up to chance.
+        mirrored = mirrored_first ^ (number % 2 == 0)
         step = (number - 1) * steps_per_epoch
         loss_sum = correct = 0.0
         model.train()
-        for batch in log.track(
-            batches(train, recipe.batch_size, generator),
-            f"epoch {number}/{recipe.epochs}",
-            total=steps_per_epoch,
+        for index in log.track(
+            order.split(recipe.batch_size), f"epoch {number}/{recipe.epochs}"
         ):
+            rate = recipe.learning_rate(step, steps_per_epoch)
             for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate(step, steps_per_epoch)
-            images = augment(batch.inputs, max_shift, generator)
+                group["lr"] = rate * group["factor"]
+            batch = train[index]
+            images = augment(batch.inputs, mirrored[index], recipe.max_shift, generator)
             labels = batch.labels.to(device)
             logits = model(to_device(transform(images), device))
             loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
@@ -263,6 +243,11 @@ def train_from_scratch(
         if checkpoint:
             _save(checkpoint, key, stateful, history)
     return history
+
+
+def seeded(recipe: Recipe, number: int) -> torch.Generator:
+    """The source of randomness of an epoch; 0: of what holds for all epochs."""
+    return torch.Generator().manual_seed(recipe.seed * 1000 + number)
 
 
 def loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:

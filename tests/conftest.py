@@ -45,6 +45,7 @@ def project(tmp_path, make_notebook):
         ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copy(ROOT / "requirements.txt", root)
+    (root / "tests").mkdir()
     (root / "src/cifar10.py").write_text(FAKE_DATA, encoding="utf-8")
     show = "import os\nprint(os.environ['MAMAN13_FAST'], os.environ['MAMAN13_RETRAIN'])"
     for name in ("q1_convolution", "q2_backpropagation", "q3_transfer_learning"):

@@ -100,10 +100,10 @@ FIGURES = {
         "made_with": "made up",
         "recipe": {
             "widths": [64, 256, 256],
-            "cycles": [
-                {"epochs": 14, "peak_learning_rate": 0.3, "max_shift": 2},
-                {"epochs": 8, "peak_learning_rate": 0.15, "max_shift": 4},
-            ],
+            "epochs": 14,
+            "peak_learning_rate": 0.3,
+            "max_shift": 3,
+            "vector_factor": 8.0,
             "batch_size": 250,
             "momentum": 0.9,
             "weight_decay": 0.0005,
@@ -163,6 +163,7 @@ VARIANTS = {
     ),
     "tie, head quicker": variant(
         transfer__interval=[0.74, 0.895],
+        transfer__multiply_adds=51_000_000,
         data_efficiency=curves((0.3, 0.4), (0.6, 0.7)),
     ),
     "tie, blocks quicker": variant(
@@ -291,13 +292,13 @@ def test_verdicts():
     assert ahead["accuracy_gap"] == pytest.approx(15)
     assert ahead["mistakes_ratio"] == pytest.approx(2.5)
     assert ahead["training_ratio"] == 18
-    assert ahead["scratch_epochs"] == 22
-    assert ahead["cycle_rows"] == "| 1 | 14 | 0.3 | 2 |\n| 2 | 8 | 0.15 | 4 |"
+    assert ahead["transfer_computes_more"] and not ahead["computes_alike"]
     behind = answers.derived(VARIANTS["official, head ahead"])
     assert behind["transfer_wins"] and behind["official"]
     assert behind["transfer_always_ahead"]
     assert behind["mistakes_ratio"] == pytest.approx(2)
     assert answers.derived(VARIANTS["tie, head quicker"])["tie_prefers_transfer"]
+    assert answers.derived(VARIANTS["tie, head quicker"])["computes_alike"]
     slow = answers.derived(VARIANTS["tie, blocks quicker"])
     assert slow["tie_prefers_scratch"] and slow["back_and_forth"]
     assert (slow["transfer_ahead_at"], slow["scratch_ahead_at"]) == ("10, 1,000", "100")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -324,7 +325,6 @@ def test_ctrl_c_in_the_set_up(monkeypatch, capsys):
 
 
 def test_test_passes_arguments_and_status_on(project, command):
-    (project / "tests").mkdir()
     (project / "tests/test_it.py").write_text(
         "from src import project\n"
         "def test_good(): assert project.ROOT.name == 'תרגיל 13'\n"
@@ -361,3 +361,14 @@ def test_an_unknown_command_is_refused(command, args):
     result = command(*args)
     assert result.returncode == 2
     assert "usage: python3 -m src COMMAND" in result.stdout
+
+
+def test_what_was_handed_in_offers_no_command_that_it_cannot_carry_out(
+    project, command
+):
+    (project / "tests").rmdir()
+    shutil.rmtree(project / "src/vision_tasks")
+    printed = command("--help").stdout
+    assert "\n  run " in printed and "\n  submit " in printed
+    assert "\n  test " not in printed and "\n  vision " not in printed
+    assert command("vision").returncode == 2

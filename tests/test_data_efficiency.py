@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from src import data_efficiency
 from src.data_efficiency import Point, draw
-from src.training import Cycle, Examples, Recipe
+from src.training import Examples, Recipe
 
 TRANSFORM = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
 
@@ -53,12 +53,12 @@ def test_a_training_is_done_once_and_kept(tmp_path, monkeypatch):
             build, recipe, train_on, data, TRANSFORM, store, **options
         )
 
-    recipe = Recipe(cycles=(Cycle(1),), batch_size=4)
+    recipe = Recipe(epochs=1, batch_size=4)
     first = accuracy(recipe)
     assert 0 <= first <= 1
     assert accuracy(recipe) == first
     assert len(trainings) == 1
-    accuracy(Recipe(cycles=(Cycle(2),), batch_size=4))
+    accuracy(Recipe(epochs=2, batch_size=4))
     accuracy(recipe, train_on=data[:6])
     assert len(trainings) == 3
     assert accuracy(recipe, retrain=True) == first

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import gelu
 from torchvision.transforms import v2
 
 from src.residual_net import ResidualBlock, ThreeBlockNet, whiten_first_convolution
@@ -20,7 +21,7 @@ def test_a_block_adds_its_shortcut():
     image = torch.randn(2, 3, 8, 8)
     nn.init.zeros_(block.residual[-1].weight)  # then F(x) = 0
     nn.init.zeros_(block.residual[-1].bias)
-    assert torch.equal(block(image), torch.relu(block.shortcut(image)))
+    assert torch.equal(block(image), gelu(block.shortcut(image)))
 
 
 @pytest.mark.parametrize("size", [32, 64, 224])
@@ -72,18 +73,26 @@ def test_whitened_filters_give_uncorrelated_outputs_of_unit_variance():
     images = nn.functional.avg_pool2d(images, 3, stride=1, padding=1) * 3
     network = ThreeBlockNet((64, 8, 8))
     whiten_first_convolution(network, images)
-    convolution = network.block1.residual[0]
+    convolution = network.block1.whiten[0]
     with torch.no_grad():
-        inner = convolution(images)[:, :27, 1:-1, 1:-1]
+        inner = convolution(images)[:, :12, 1:-1, 1:-1]
     covariance = inner.permute(1, 0, 2, 3).flatten(1).cov()
     off_diagonal = covariance - covariance.diag().diag()
     assert off_diagonal.abs().max() < 0.01
     assert covariance.diag().max() < 1.01
     assert covariance.diag().min() > 0.5  # the 1e-2 in it damps the weakest axes
-    assert torch.equal(convolution.weight[:27], -convolution.weight[27:54])
+    assert torch.equal(convolution.weight[:12], -convolution.weight[12:])
+    assert not convolution.weight.requires_grad
 
 
-def test_whitening_fits_a_narrow_network():
+def test_whitening_takes_enlarged_images():
     network = ThreeBlockNet(WIDTHS)
     whiten_first_convolution(network, torch.randn(10, 3, 64, 64))
-    assert network.block1.residual[0].weight.isfinite().all()
+    assert network.block1.whiten[0].weight.isfinite().all()
+
+
+def test_only_the_first_block_whitens():
+    network = ThreeBlockNet(WIDTHS)
+    assert isinstance(network.block1.whiten, nn.Sequential)
+    assert isinstance(network.block2.whiten, nn.Identity)
+    assert isinstance(network.block3.whiten, nn.Identity)

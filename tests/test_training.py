@@ -9,10 +9,10 @@ from torch import nn
 from torchvision.transforms import v2
 
 from src import training
-from src.training import Cycle, Examples, Recipe
+from src.training import Examples, Recipe
 
 TRANSFORM = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
-RECIPE = Recipe(cycles=(Cycle(3, 0.05), Cycle(1, 0.02, max_shift=3)), batch_size=16)
+RECIPE = Recipe(epochs=4, peak_learning_rate=0.05, batch_size=16)
 
 
 def small_network() -> nn.Module:
@@ -62,7 +62,7 @@ def without_times(curve):
 
 
 def test_it_learns():
-    _, curve = train(recipe=dataclasses.replace(RECIPE, cycles=(Cycle(8, 0.05),)))
+    _, curve = train(recipe=dataclasses.replace(RECIPE, epochs=8))
     assert curve[-1].validation_accuracy == 1.0
     assert curve[-1].train_loss < curve[0].train_loss
 
@@ -152,9 +152,7 @@ def test_a_finished_training_is_loaded_and_equals_the_trained_network(tmp_path):
 def test_a_finished_training_of_another_recipe_is_not_loaded(tmp_path):
     path = tmp_path / "finished.pt"
     finish(path)
-    assert not finish(
-        path, recipe=dataclasses.replace(RECIPE, cycles=(Cycle(3, 0.05),))
-    ).loaded
+    assert not finish(path, recipe=dataclasses.replace(RECIPE, epochs=3)).loaded
     assert not finish(path, recipe=RECIPE).loaded  # overwritten by the one before
     assert not finish(path, retrain=True).loaded
 
@@ -174,62 +172,75 @@ def test_hold_out_takes_a_tenth_of_each_class_and_loses_nothing():
 def test_augmentation_shifts_and_mirrors_whole_images():
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(256, (1, 3, 8, 8), generator=generator).to(torch.uint8)
-    augmented = training.augment(image.expand(300, -1, -1, -1), 1, generator)
+    mirrored = torch.arange(300) % 2 == 0
+    augmented = training.augment(image.expand(300, -1, -1, -1), mirrored, 1, generator)
     assert augmented.shape == (300, 3, 8, 8)
     assert augmented.dtype == torch.uint8
     padded = nn.functional.pad(image.float(), [1] * 4, mode="reflect").to(torch.uint8)
-    expected = {
-        tuple(version.flatten().tolist())
+    crops = [
+        padded[..., down : down + 8, right : right + 8]
         for down in range(3)
         for right in range(3)
-        for crop in [padded[..., down : down + 8, right : right + 8]]
-        for version in (crop, crop.flip(-1))
-    }
-    found = {tuple(one.flatten().tolist()) for one in augmented}
-    assert found == expected  # all 18, and nothing else
+    ]
+
+    def distinct(images):
+        return {tuple(one.flatten().tolist()) for one in images}
+
+    # all nine of each, and nothing else
+    assert distinct(augmented[mirrored]) == distinct(crop.flip(-1) for crop in crops)
+    assert distinct(augmented[~mirrored]) == distinct(crops)
 
 
-def test_every_example_is_in_exactly_one_batch():
-    data = Examples(torch.arange(10), torch.arange(10))
-    generator = torch.Generator().manual_seed(0)
-    seen = [batch.inputs for batch in training.batches(data, 4, generator)]
-    assert [len(part) for part in seen] == [4, 4, 2]
-    assert sorted(torch.cat(seen).tolist()) == list(range(10))
+def test_each_image_is_met_once_an_epoch_and_mirrored_in_every_other(monkeypatch):
+    seen = []
+    augment = training.augment
+
+    def watch(images, mirrored, max_shift, generator):
+        seen.append((images[:, 0, 0, 0].clone(), mirrored.clone()))
+        return augment(images, mirrored, max_shift, generator)
+
+    monkeypatch.setattr(training, "augment", watch)
+    count = 50  # the first pixel of an image is its number
+    images = torch.zeros(count, 3, 32, 32, dtype=torch.uint8)
+    images[:, 0, 0, 0] = torch.arange(count)
+    train(train_on=Examples(images, torch.arange(count) % 2))
+    batches_per_epoch = 4  # of 16, 16, 16 and 2
+    mirrored_in = torch.zeros(RECIPE.epochs, count, dtype=torch.bool)
+    orders = []
+    for epoch in range(RECIPE.epochs):
+        part = seen[batches_per_epoch * epoch : batches_per_epoch * (epoch + 1)]
+        order = torch.cat([numbers for numbers, _ in part]).long()
+        assert order.sort().values.tolist() == list(range(count))
+        mirrored_in[epoch, order] = torch.cat([mirrored for _, mirrored in part])
+        orders.append(order.tolist())
+    assert orders[0] != orders[1]
+    assert torch.equal(mirrored_in[0], ~mirrored_in[1])
+    assert torch.equal(mirrored_in[0], mirrored_in[2])
+    assert 10 < mirrored_in[0].sum() < 40
 
 
-def test_the_learning_rate_rises_and_falls_to_zero_in_each_cycle():
-    recipe = Recipe(cycles=(Cycle(2, 0.3), Cycle(1, 0.1)))
-    rates = [recipe.learning_rate(step, 5) for step in range(15)]
+def test_the_learning_rate_rises_and_falls_to_zero():
+    recipe = Recipe(epochs=2, peak_learning_rate=0.3)
+    rates = [recipe.learning_rate(step, 5) for step in range(10)]
     assert rates[:2] == pytest.approx([0.15, 0.3])
-    assert rates[2:10] == pytest.approx(
-        [0.3 * (10 - step) / 8 for step in range(2, 10)]
-    )
-    assert rates[10:] == pytest.approx([0.1, 0.1, 0.075, 0.05, 0.025])
-    assert recipe.learning_rate(15, 5) == 0
+    assert rates[2:] == pytest.approx([0.3 * (10 - step) / 8 for step in range(2, 10)])
+    assert recipe.learning_rate(10, 5) == 0
 
 
-def test_an_epoch_belongs_to_its_cycle():
-    first, second = Cycle(2), Cycle(3, max_shift=4)
-    recipe = Recipe(cycles=(first, second))
-    assert recipe.epochs == 5
-    assert [recipe.cycle_of(epoch) for epoch in range(1, 6)] == [first] * 2 + [
-        second
-    ] * 3
-    with pytest.raises(ValueError, match="only 5 epochs"):
-        recipe.cycle_of(6)
-
-
-def test_biases_and_batchnorm_have_no_weight_decay():
-    with_decay, without = training.make_optimiser(small_network(), RECIPE).param_groups
-    assert with_decay["weight_decay"] == RECIPE.weight_decay
-    assert without["weight_decay"] == 0
-    assert [p.ndim for p in with_decay["params"]] == [4, 2]
-    assert [p.ndim for p in without["params"]] == [1] * 4
+def test_biases_and_batchnorm_learn_faster_and_decay_alike():
+    network = small_network()
+    network[0].weight.requires_grad_(False)
+    weights, vectors = training.make_optimiser(network, RECIPE).param_groups
+    assert [p.ndim for p in weights["params"]] == [2]  # not the frozen one
+    assert [p.ndim for p in vectors["params"]] == [1] * 4
+    assert vectors["factor"] == RECIPE.vector_factor == 8 * weights["factor"]
+    for group in (weights, vectors):
+        assert group["weight_decay"] * group["factor"] == RECIPE.weight_decay
 
 
 def test_without_validation_the_curve_has_no_validation_figures():
     torch.manual_seed(0)
-    recipe = dataclasses.replace(RECIPE, cycles=(Cycle(1),))
+    recipe = dataclasses.replace(RECIPE, epochs=1)
     [epoch] = training.train_from_scratch(
         small_network(), recipe, bright_or_dark(20), None, TRANSFORM
     )

@@ -1,0 +1,158 @@
+"""Super-resolution: an image with four times the height and width of a small one."""
+
+from typing import ClassVar
+
+import torch
+from matplotlib.figure import Figure
+from torch import Generator, Tensor, nn
+from torch.nn.functional import interpolate
+
+from src.vision_tasks.drawing import grid, show_image
+from src.vision_tasks.encoder import check_images
+from src.vision_tasks.image_quality import psnr, ssim
+from src.vision_tasks.real_images import SHOWN, real_images, some_real
+from src.vision_tasks.scenes import Scenes
+from src.vision_tasks.task import Example, Recipe, Task, mirror_half, predict
+
+#: How many times height and width grow.
+SCALE = 4
+#: The width, in units of the values in [0, 1], of the round bottom of the loss.
+EPSILON = 1e-3
+
+
+def shrink(images: Tensor) -> Tensor:
+    """The low-resolution version: [B, 3, 4h, 4w] to [B, 3, h, w], values in [0, 1].
+
+    A bicubic filter as wide as the reduction asks for (antialias), so that fine
+    patterns become grey and not false coarse ones; rounded to 8 bits, as in a file.
+    """
+    check_images(images, multiple=SCALE)
+    small = interpolate(images, scale_factor=1 / SCALE, mode="bicubic", antialias=True)
+    return (small * 255).round().clamp(0, 255) / 255
+
+
+def enlarge(low: Tensor) -> Tensor:
+    """Bicubic interpolation, the baseline: [B, 3, h, w] to [B, 3, 4h, 4w]."""
+    return interpolate(low, scale_factor=SCALE, mode="bicubic", align_corners=False)
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, ReLU, convolution, added to the input. No BatchNorm.
+
+    forward: [B, C, h, w] to [B, C, h, w].
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.residual(x)
+
+
+class SuperResolver(nn.Module):
+    """A small EDSR (Lim et al., 2017, https://arxiv.org/abs/1707.02921).
+
+    forward: images [B, 3, h, w] in [0, 1], of any size, to [B, 3, 4h, 4w]. Values may
+    lie a little outside [0, 1]; clamp them to look at or measure.
+    """
+
+    def __init__(self, channels: int = 64, blocks: int = 6) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, channels, 3, padding=1)
+        self.body = nn.Sequential(*[ResidualBlock(channels) for _ in range(blocks)])
+        self.tail = nn.Conv2d(channels, 3 * SCALE**2, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(SCALE)
+        # The last layer begins at zero: an untrained network is bicubic interpolation.
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)
+
+    def forward(self, low: Tensor) -> Tensor:
+        check_images(low, multiple=1)
+        x = self.head(low - 0.5)  # [B, 64, h, w]
+        x = x + self.body(x)  # [B, 64, h, w]: all the work is at low resolution
+        x = self.tail(x)  # [B, 3 * 16, h, w]: the 4 x 4 pixels of each pixel
+        x = self.shuffle(x)  # [B, 3, 4h, 4w]
+        return enlarge(low) + x  # [B, 3, 4h, 4w]: only the missing detail is learned
+
+
+def charbonnier(images: Tensor, truth: Tensor) -> Tensor:
+    """The mean of sqrt(error² + ε²): |error| with a round bottom. EPSILON at least."""
+    return ((images - truth).square() + EPSILON**2).sqrt().mean()
+
+
+class SuperResolution(Task):
+    name = "super_resolution"
+    title = "Super-resolution"
+    hebrew = "סופר-רזולוציה"
+    metric = "PSNR"
+    baseline_name = "bicubic interpolation"
+    recipe: ClassVar[Recipe] = Recipe(steps=1000, batch_size=16, pretrained=False)
+
+    def build_model(self, *, pretrained: bool = False) -> SuperResolver:
+        """Always random weights: this network has no part that was pre-trained."""
+        return SuperResolver()
+
+    def example_inputs(self, batch: int = 2) -> tuple[Tensor, ...]:
+        """Images of 56 x 56 pixels, which the model makes 224 x 224."""
+        return (torch.rand(batch, 3, 56, 56),)
+
+    def prepare(self, scenes: Scenes, generator: Generator | None = None) -> Example:
+        images = scenes.images
+        if generator:
+            images = some_real(images, generator)
+            (images,) = mirror_half(generator, images)
+        images = images.float() / 255
+        return Example((shrink(images),), (images,))
+
+    def loss(self, output: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
+        return charbonnier(output, targets[0])
+
+    def measure(self, model: nn.Module, scenes: Scenes) -> dict[str, float]:
+        truth = scenes.images.float() / 255
+        real = real_images(train=False).float() / 255
+        with torch.no_grad():
+            real_output = model(shrink(real)).clamp(0, 1)
+        output = predict(self, model, scenes).clamp(0, 1)
+        bicubic, real_bicubic = bicubic_of(truth), bicubic_of(real)
+        return {
+            "PSNR": psnr(output, truth).mean().item(),
+            "SSIM": ssim(output, truth).mean().item(),
+            "bicubic SSIM": ssim(bicubic, truth).mean().item(),
+            "PSNR on CIFAR-10": psnr(real_output, real).mean().item(),
+            "bicubic PSNR on CIFAR-10": psnr(real_bicubic, real).mean().item(),
+            "SSIM on CIFAR-10": ssim(real_output, real).mean().item(),
+            "bicubic SSIM on CIFAR-10": ssim(real_bicubic, real).mean().item(),
+        }
+
+    def baseline(self, train: Scenes, test: Scenes) -> float:
+        truth = test.images.float() / 255
+        return psnr(bicubic_of(truth), truth).mean().item()
+
+    def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
+        images = [*scenes[:3].images, real_images(train=False)[SHOWN]]
+        columns = ["low resolution", "bicubic", "prediction", "truth"]
+        figure, axes = grid(len(images), columns)
+        for row, image in zip(axes, images, strict=True):
+            truth = image[None].float() / 255
+            low = shrink(truth)
+            with torch.no_grad():
+                output = model(low).clamp(0, 1)
+            pictures = [low, bicubic_of(truth), output, truth]
+            for axis, picture in zip(row, pictures, strict=True):
+                show_image(axis, picture[0])
+                text = f"{picture.shape[3]} × {picture.shape[2]} pixels"
+                if picture is pictures[1] or picture is output:
+                    text = f"{psnr(picture, truth).item():.1f} dB"
+                axis.set_xlabel(text, fontsize=9)
+        axes[-1, 0].set_ylabel("CIFAR-10", fontsize=9)
+        return figure
+
+
+def bicubic_of(truth: Tensor) -> Tensor:
+    """What bicubic interpolation makes of the shrunk images; like `truth`."""
+    return enlarge(shrink(truth)).clamp(0, 1)
