@@ -214,7 +214,7 @@ class OpticalFlow(Task):
             show_image(row[0], first)
             change = (second.float() - first.float()).mean(0)
             row[1].imshow(change.numpy(), cmap="gray", vmin=-128, vmax=128)
-            largest = truth.norm(dim=0).quantile(0.98).item()
+            largest = max(1.0, truth.norm(dim=0).quantile(0.98).item())
             for axis, motion in ((row[2], truth), (row[3], flow)):
                 show_flow(axis, motion, largest)
                 show_arrows(axis, motion)

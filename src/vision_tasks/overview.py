@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import max_pool2d
 
 from src.plots import BLUE, ORANGE
@@ -137,7 +137,7 @@ def _depth_estimation(axis: Axes, scene: Scenes, model: nn.Module | None) -> str
 def _optical_flow(axis: Axes, scene: Scenes, model: nn.Module | None) -> str:
     truth = scene.flow[0]
     flow = truth if model is None else predict(OpticalFlow(), model, scene).flow[0]
-    show_flow(axis, flow, largest=truth.norm(dim=0).quantile(0.98).item())
+    show_flow(axis, flow, largest=max(1.0, truth.norm(dim=0).quantile(0.98).item()))
     show_arrows(axis, flow)
     return f"up to {flow.norm(dim=0).max():.1f} pixels"
 
@@ -188,8 +188,7 @@ def _anomaly_detection(axis: Axes, scene: Scenes, model: nn.Module | None) -> st
         show_masks(axis, scene.images[0], scene.anomaly)
         return "what does not belong"
     scores = predict(AnomalyDetection(), model, scene)
-    scores = scores if isinstance(scores, Tensor) else scores[0]
-    axis.imshow(scores[0, 0], cmap="magma")
+    axis.imshow(scores[0, 0].sigmoid(), cmap="magma", vmin=0, vmax=1)
     return "how unusual each place is"
 
 
