@@ -174,10 +174,14 @@ def _table(results: dict[str, Result], folder: str = "") -> str:
             f"| {number(result.baseline)} | {result.baseline_name} |"
         )
     minutes = sum(result.seconds for result in results.values()) / 60
-    devices = sorted({result.provenance["device"] for result in results.values()})
+    alone = sum(
+        result.seconds / 60
+        for result in results.values()
+        if "1 threads" in result.provenance["device"]
+    )
+    cores = f", {alone:.0f} of them on one core only" if alone else ""
     return (
         "\n".join(lines) + "\n\n"
         "↑: higher is better; ↓: lower. On scenes that no model was trained on. All "
-        f"trainings and evaluations together took {minutes:.0f} minutes on "
-        f"{' and '.join(devices)}.\n"
+        f"trainings and evaluations together took {minutes:.0f} minutes{cores}.\n"
     )
