@@ -85,9 +85,7 @@ def test_an_untrained_network_leaves_the_smooth_filling():
     torch.manual_seed(0)
     images, missing = torch.rand(2, 3, 64, 64), some_masks(2, 64, 64)
     filled = TASK.build_model()(images, missing).image
-    assert (
-        filled - diffusion_fill(images, missing)
-    ).abs().mean() < 0.004
+    assert (filled - diffusion_fill(images, missing)).abs().mean() < 0.004
 
 
 def test_a_mask_by_hand():
