@@ -236,7 +236,10 @@ class ImageCaptioning(Task):
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         shown = scenes[:3]
         images = shown.images.float() / 255
-        captions = model.caption(images)
+        # An untrained model may never say <end>.
+        captions = [
+            " ".join(caption.split()[: LENGTH - 2]) for caption in model.caption(images)
+        ]
         with torch.no_grad():
             maps = model(images, encode(captions)).attention  # [B, T, H/8, W/8]
         figure, axes = grid(len(shown), [""] * 4, height=2.35)
