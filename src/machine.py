@@ -34,7 +34,7 @@ def provenance(device: torch.device, **more: str) -> dict[str, str]:
     """What a result depends on besides the code: versions, device, date, and `more`."""
     return {
         **more,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # else of a class of its own
         "torchvision": torchvision.__version__,
         "python": platform.python_version(),
         "device": describe(device),

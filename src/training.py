@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchvision.datasets import CIFAR10
 
-from src.files import write_atomically
+from src.checkpoints import read_checkpoint, write_checkpoint
 from src.progress import LiveLog
 from src.project import SEED
 
@@ -321,7 +321,7 @@ def train_or_load(
                 f"{torch.device(device).type} with {torch.get_num_threads()} threads"
             ),
         }
-        write_atomically(finished, lambda stream: torch.save(state, stream))
+        write_checkpoint(finished, state)
         partial.unlink(missing_ok=True)
     model.load_state_dict(state["model"])
     curve = [Epoch(**row) for row in state["curve"]]
@@ -331,20 +331,8 @@ def train_or_load(
 
 def _read_finished(path: Path, key: str) -> dict | None:
     """What `train_or_load` saved, if it was with this key."""
-    state = _read(path)
+    state = read_checkpoint(path)
     return state if state.get("key") == key else None
-
-
-def _read(path: Path) -> dict:
-    """A checkpoint; empty if there is none, or none that can be used."""
-    if not path.is_file():
-        return {}
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch.load raises many kinds on a damaged file
-        print(f"{path.name} can't be read ({error}); training starts anew")
-        return {}
-    return state if isinstance(state, dict) else {}
 
 
 def experiment_key(recipe: Recipe, train: Examples, validation: Examples | None) -> str:
@@ -363,12 +351,12 @@ def examples_hash(examples: Examples) -> str:
 def _save(path: Path, key: str, stateful: dict, history: list[Epoch]) -> None:
     state = {name: part.state_dict() for name, part in stateful.items()}
     state |= {"key": key, "history": [dataclasses.asdict(epoch) for epoch in history]}
-    write_atomically(path, lambda stream: torch.save(state, stream))
+    write_checkpoint(path, state)
 
 
 def _resume(path: Path | None, key: str, stateful: dict) -> list[Epoch]:
     """Load what `_save` saved into `stateful`; an empty history if there is none."""
-    state = _read(path) if path is not None else {}
+    state = read_checkpoint(path) if path is not None else {}
     if not state:
         return []
     if state.get("key") != key:

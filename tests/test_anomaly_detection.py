@@ -153,7 +153,7 @@ def test_baseline_by_hand(normal):
 def test_baseline_finds_what_stands_out(normal, mixed):
     plain = normal.images.float().mean(0).byte().expand(len(mixed), -1, -1, -1)
     odd = torch.where(mixed.anomaly.unsqueeze(1), 255 - plain, plain)
-    measured = TASK.baseline_measures(normal, replace(mixed, images=odd))
+    measured = TASK.baselines(normal, replace(mixed, images=odd))[TASK.baseline_name]
     assert measured["image AUROC"] == 1
     assert measured["pixel AUROC"] > 0.99
     assert TASK.baseline(normal, replace(mixed, images=odd)) == 1

@@ -178,10 +178,10 @@ def test_measure(scenes):
     right = TASK.measure(Knows(logits_of(truth)), scenes)
     assert right[TASK.metric] == right["precision"] == right["recall"] == 1
     # a cell's half at the image's border can't be told
-    assert right["mean error where both are, px"] < 0.05
+    assert right["mean error where both are (px)"] < 0.05
     nowhere = TASK.measure(Knows(logits_of(torch.full_like(truth, nan))), scenes)
     assert nowhere[TASK.metric] == 0
-    assert nowhere["mean error where both are, px"] == 0  # and not nan
+    assert nowhere["mean error where both are (px)"] == 0  # and not nan
 
 
 # --- the loss ---

@@ -157,8 +157,13 @@ def test_zero_flow_measures_as_the_baseline():
     flow[0], flow[1, 0], flow[2, 1] = 0.5, 6.0, -2.0
     scenes = replace(make_scenes(4, seed=1, size=32), flow=flow)
     measured = TASK.measure(Still(), scenes)
-    assert measured["EPE"] == pytest.approx((0.5**0.5 + 6 + 2 + 0) / 4)
-    assert measured["EPE"] == pytest.approx(TASK.baseline(scenes, scenes))
+    assert measured["EPE (px)"] == pytest.approx((0.5**0.5 + 6 + 2 + 0) / 4)
+    baselines = TASK.baselines(scenes, scenes)
+    assert baselines["zero flow"] == pytest.approx(measured)
+    mean = scenes.flow.mean(0)
+    expected = (scenes.flow - mean).norm(dim=1).mean().item()
+    mean_flow = baselines["mean flow at each pixel position"]
+    assert mean_flow["EPE (px)"] == pytest.approx(expected)
     assert measured["under 1 px"] == pytest.approx(2 / 4)
     assert measured["Fl"] == pytest.approx(1 / 4)
 

@@ -149,7 +149,7 @@ def test_measure_tells_the_best_from_the_most_probable(scenes):
     measured = TASK.measure(Fixed(), scenes)
     assert measured[TASK.metric] == 0
     assert measured["miss rate of 6 futures"] == 0
-    single = measured["ADE of the most probable future (K = 1), m"]
+    single = measured["ADE of the most probable future (K = 1, m)"]
     assert single == pytest.approx(5, rel=1e-4)
 
 

@@ -122,7 +122,12 @@ def test_measures_and_baseline_are_numbers(name, normal, scenes):
     measures = task.measure(model, scenes)
     assert task.metric in measures
     assert all(math.isfinite(value) for value in measures.values()), measures
-    assert math.isfinite(task.baseline(normal, scenes))
+    baselines = task.baselines(normal, scenes)
+    assert task.baseline(normal, scenes) == baselines[task.baseline_name][task.metric]
+    for trivial in baselines.values():
+        assert task.metric in trivial
+        assert set(trivial) <= set(measures), "named as the model's own"
+        assert all(math.isfinite(value) for value in trivial.values()), trivial
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -205,24 +210,26 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(
 ):
     monkeypatch.setattr(training, "ROUND", 2)
     expected = training.train(CLASSIFICATION, normal, SHORT)
-    write = training.write_atomically
+    write = training.write_checkpoint
 
     def write_and_stop(*arguments):
         write(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "write_atomically", write_and_stop)
+    monkeypatch.setattr(training, "write_checkpoint", write_and_stop)
     path = tmp_path / "state.pt"
     with pytest.raises(KeyboardInterrupt):
         training.train(CLASSIFICATION, normal, SHORT, path)
-    monkeypatch.setattr(training, "write_atomically", write)
+    monkeypatch.setattr(training, "write_checkpoint", write)
     resumed = training.train(CLASSIFICATION, normal, SHORT, path)
     assert same(expected.model, resumed.model)
     assert expected.losses == resumed.losses
     assert len(resumed.losses) == 2
     monkeypatch.setattr(CLASSIFICATION.__class__, "loss", None)  # not called again
+    monkeypatch.setattr(training, "provenance", None)  # nor this: it is kept
     loaded = training.train(CLASSIFICATION, normal, SHORT, path)
     assert same(expected.model, loaded.model)
+    assert loaded.provenance == resumed.provenance
     assert not loaded.model.training
 
 
@@ -353,6 +360,12 @@ def test_numbers_have_three_digits():
     assert shown == ["0.912", "3.14", "31.4", "512", "0.0500"]
 
 
+def test_a_record_of_another_version_is_left_out(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('{"classification": {"metric": "accuracy", "value": 0.9}}')
+    assert guide.load(path) == {}
+
+
 def test_a_result_survives_being_recorded(tmp_path):
     path = tmp_path / "results.json"
     result = guide.Result(
@@ -364,6 +377,7 @@ def test_a_result_survives_being_recorded(tmp_path):
         seconds=1.5,
         seed=1,
         measures={"accuracy": 0.9},
+        baselines={"a guess": {"accuracy": 0.4}},
         losses=[1.0, 0.5],
         parameters=10,
         recipe={"steps": 2},

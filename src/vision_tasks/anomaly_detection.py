@@ -242,11 +242,8 @@ class AnomalyDetection(Task):
     def measure(self, model: nn.Module, scenes: Scenes) -> dict[str, float]:
         return evaluate(predict(self, model, scenes), scenes)
 
-    def baseline(self, train: Scenes, test: Scenes) -> float:
-        return self.baseline_measures(train, test)[self.metric]
-
-    def baseline_measures(self, train: Scenes, test: Scenes) -> dict[str, float]:
-        return evaluate(z_scores(train, test), test)
+    def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
+        return {self.baseline_name: evaluate(z_scores(train, test), test)}
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         """A large, a medium and a small anomaly, and a scene without."""

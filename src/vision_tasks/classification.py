@@ -57,9 +57,10 @@ class Classification(Task):
         correct = predict(self, model, scenes).argmax(1) == scenes.main
         return {"accuracy": correct.float().mean().item()}
 
-    def baseline(self, train: Scenes, test: Scenes) -> float:
+    def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
         most_frequent = train.main.mode().values
-        return (test.main == most_frequent).float().mean().item()
+        accuracy = (test.main == most_frequent).float().mean().item()
+        return {self.baseline_name: {"accuracy": accuracy}}
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         of_class = [scenes.main == label for label in range(len(OBJECT_CLASSES))]

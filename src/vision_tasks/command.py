@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from src import machine
+from src.checkpoints import read_checkpoint
 from src.files import write_atomically
 from src.progress import LiveLog
 from src.project import CACHE
@@ -19,7 +20,7 @@ from src.vision_tasks import TASKS, guide, overview
 from src.vision_tasks.guide import Result
 from src.vision_tasks.scenes import Scenes, load_scenes
 from src.vision_tasks.task import Task
-from src.vision_tasks.training import read, train
+from src.vision_tasks.training import train
 from src.weights import load_pretrained
 
 #: Scenes and steps of `--fast`, which shows that everything works, not how well.
@@ -101,21 +102,23 @@ def carry_out(
     trained = train(task, learning, task.recipe, checkpoint, LiveLog())
     started = time.perf_counter()
     measures = task.measure(trained.model, test)
+    baselines = task.baselines(task.training_scenes(learning), test)
     result = Result(
         metric=task.metric,
         value=measures[task.metric],
-        baseline=task.baseline(task.training_scenes(learning), test),
+        baseline=baselines[task.baseline_name][task.metric],
         baseline_name=task.baseline_name,
         higher_is_better=task.higher_is_better,
         seconds=round(trained.seconds + time.perf_counter() - started, 1),
         seed=task.recipe.seed,
         measures=measures,
+        baselines=baselines,
         losses=trained.losses,
         parameters=sum(p.numel() for p in trained.model.parameters()),
         recipe=dataclasses.asdict(task.recipe),
         training_scenes=len(learning),
         test_scenes=len(test),
-        provenance=machine.provenance(machine.pick_device()),
+        provenance=trained.provenance,
     )
     return result, task.figure(trained.model, test)
 
@@ -133,7 +136,7 @@ def draw_overview(work: Path, folder: Path, scenes: Callable[[str], Scenes]) -> 
     """One scene with all truths, and with all predictions, once all are trained."""
     models = {}
     for name, task in TASKS.items():
-        state = read(work / f"{name}.pt")
+        state = read_checkpoint(work / f"{name}.pt")
         if not state:
             return
         model = task.build_model()

@@ -99,11 +99,12 @@ class DepthEstimation(Task):
     def measure(self, model: nn.Module, scenes: Scenes) -> dict[str, float]:
         return depth_metrics(predict(self, model, scenes), scenes.depth)
 
-    def baseline(self, train: Scenes, test: Scenes) -> float:
+    def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
         known = train.depth.where(train.depth > 0, torch.nan)
         median = known.nanmedian(dim=0).values  # [1, S, S]; nan where always sky
         median = median.where(median > 0, known.nanmedian())
-        return depth_metrics(median.expand_as(test.depth), test.depth)[self.metric]
+        metrics = depth_metrics(median.expand_as(test.depth), test.depth)
+        return {self.baseline_name: metrics}
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         shown = scenes[:4]

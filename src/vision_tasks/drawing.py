@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from src.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, use_style
-from src.vision_tasks.scenes import OBJECT_CLASSES
+from src.vision_tasks.scenes import OBJECT_CLASSES, Scenes
 
 #: One colour for each of `SEMANTIC_CLASSES`; neighbours also differ in lightness.
 SEMANTIC_COLOURS = np.array(
@@ -64,10 +64,29 @@ def show_classes(axis: Axes, semantic: Tensor) -> None:
     axis.imshow(SEMANTIC_COLOURS[semantic.long().numpy()].astype(np.uint8))
 
 
-def show_boxes(axis: Axes, boxes: Tensor, labels: Tensor, style: str = "-") -> None:
-    """boxes: [K, 4] as (left, top, right, bottom) in pixels; labels: [K]."""
-    for (left, top, right, bottom), label in zip(
-        boxes.tolist(), labels.tolist(), strict=True
+def varied(scenes: Scenes, count: int) -> Scenes:
+    """The first scenes of those that show the most classes of objects."""
+    classes = [len(labels[labels >= 0].unique()) for labels in scenes.labels]
+    order = sorted(range(len(scenes)), key=lambda place: -classes[place])
+    return scenes[sorted(order[:count])]
+
+
+def show_boxes(
+    axis: Axes,
+    boxes: Tensor,
+    labels: Tensor,
+    scores: Tensor | None = None,
+    style: str = "-",
+) -> None:
+    """Draw boxes with their classes and, if given, scores.
+
+    boxes: [K, 4] as (left, top, right, bottom) in pixels; labels: [K]; scores: [K].
+    """
+    names = [OBJECT_CLASSES[label] for label in labels.tolist()]
+    if scores is not None:
+        names = [f"{a} {b:.0%}" for a, b in zip(names, scores.tolist(), strict=True)]
+    for (left, top, right, bottom), label, name in zip(
+        boxes.tolist(), labels.tolist(), names, strict=True
     ):
         colour = OBJECT_COLOURS[label]
         axis.add_patch(
@@ -82,7 +101,7 @@ def show_boxes(axis: Axes, boxes: Tensor, labels: Tensor, style: str = "-") -> N
             )
         )
         axis.annotate(
-            OBJECT_CLASSES[label],
+            name,
             (left, top - 1),
             fontsize=6,
             color="white",

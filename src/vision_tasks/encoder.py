@@ -90,10 +90,19 @@ class Encoder(nn.Module):
         return Features(half, quarter, eighth, sixteenth, thirtysecond)
 
 
-def convolution(in_channels: int, out_channels: int) -> nn.Sequential:
+def convolution(
+    in_channels: int, out_channels: int, dilation: int = 1
+) -> nn.Sequential:
     """3x3 convolution, BatchNorm, ReLU; height and width stay."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size=3,
+            padding=dilation,
+            dilation=dilation,
+            bias=False,
+        ),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(),
     )

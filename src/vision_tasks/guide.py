@@ -44,6 +44,7 @@ class Result:
     seconds: float  # of training and evaluation
     seed: int
     measures: dict[str, float]  # every metric, the headline's among them
+    baselines: dict[str, dict[str, float]]  # the same metrics, by name of baseline
     losses: list[float]  # the mean loss of each round of training steps
     parameters: int
     recipe: dict[str, object]
@@ -53,9 +54,17 @@ class Result:
 
 
 def load(path: Path = FOLDER / RESULTS_NAME) -> dict[str, Result]:
-    """The recorded results by the name of their task; those that were recorded."""
+    """The recorded results by the name of their task; those that were recorded.
+
+    Records with other fields, of another version of this program, are left out.
+    """
     recorded = read_json(path) or {}
-    return {name: Result(**recorded[name]) for name in TASKS if name in recorded}
+    fields = {field.name for field in dataclasses.fields(Result)}
+    return {
+        name: Result(**recorded[name])
+        for name in TASKS
+        if set(recorded.get(name, ())) == fields
+    }
 
 
 def record(name: str, result: Result, path: Path = FOLDER / RESULTS_NAME) -> None:
@@ -79,6 +88,11 @@ def summary(name: str, result: Result) -> str:
 def number(value: float) -> str:
     """Three significant digits: 0.912, 3.14, 31.4, 512."""
     return f"{value:#.3g}".rstrip(".")
+
+
+def cell(measures: dict[str, float], name: str) -> str:
+    """A measure as text, "–" where it was not measured."""
+    return number(measures[name]) if name in measures else "–"
 
 
 def write(root: Path = ROOT) -> list[str]:
@@ -137,16 +151,21 @@ def _results(name: str, result: Result) -> str:
     task = TASKS[name]
     better = "higher" if result.higher_is_better else "lower"
     recipe = result.recipe
+    columns = [result.measures, *result.baselines.values()]
     rows = [
-        f"| {measure} | {number(value)} |" for measure, value in result.measures.items()
+        f"| {measure} | {' | '.join(cell(column, measure) for column in columns)} |"
+        for measure in result.measures
     ]
+    names = " | ".join(["ours", *result.baselines])
     start = "pre-trained" if recipe["pretrained"] else "random"
     return (
         f"![{task.title}: input, truth and prediction](figures/{name}.png)\n\n"
         f"**{result.metric}: {number(result.value)}**, against "
         f"{number(result.baseline)} for the baseline ({result.baseline_name}); "
         f"{better} is better. Measured on {result.test_scenes:,} held-out scenes.\n\n"
-        "| measured | |\n|:--|--:|\n" + "\n".join(rows) + "\n\n"
+        f"| measured | {names} |\n|:--|{'--:|' * len(columns)}\n"
+        + "\n".join(rows)
+        + "\n\n"
         f"Trained on {result.training_scenes:,} scenes: {recipe['steps']:,} steps of "
         f"{recipe['batch_size']}, peak learning rate {recipe['learning_rate']:g}, "
         f"{start} start, seed {result.seed}; {result.parameters:,} parameters; "

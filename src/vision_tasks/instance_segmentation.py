@@ -17,7 +17,7 @@ from torch.nn.functional import (
 )
 
 from src.vision_tasks.average_precision import Matchable, mask_iou
-from src.vision_tasks.drawing import grid, show_image, show_masks
+from src.vision_tasks.drawing import grid, show_image, show_masks, varied
 from src.vision_tasks.encoder import Encoder, Enlarge
 from src.vision_tasks.object_detection import (
     WIDTH,
@@ -202,7 +202,7 @@ class InstanceSegmentation(Task):
         ]
         return summary(images, "mask ")
 
-    def baseline(self, train: Scenes, test: Scenes) -> float:
+    def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
         typical = typical_objects(train)
         masks = within(typical.boxes, *test.instances.shape[1:])
         images = [
@@ -214,10 +214,10 @@ class InstanceSegmentation(Task):
             )
             for instances, labels in zip(test.instances, test.labels, strict=True)
         ]
-        return summary(images, "mask ")["mask AP50"]
+        return {self.baseline_name: summary(images, "mask ")}
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
-        shown = scenes[:4]
+        shown = varied(scenes, 4)
         found = segment(predict(self, model, shown), threshold=0.4)
         figure, axes = grid(4, ["input", "true instances", "predicted"])
         figure.set_size_inches(6.4, 8.4)

@@ -21,6 +21,7 @@ from src.vision_tasks.task import Example, Recipe, Task, predict
 
 #: Columns a row is divided into: whatever the image's width, a cell is 1/48 of it.
 CELLS = 48
+METRIC = "F1 of points within 2% of the width"
 #: A point is found if it is at most so far from the true one, in parts of the image's
 #: width: 2 px of 96.
 TOLERANCE = 2 / 96
@@ -124,11 +125,26 @@ def f1_score(predicted: Tensor, truth: Tensor) -> float:
     return 2 * right / (found + true) if found + true else 1.0
 
 
+def lane_metrics(predicted: Tensor, scenes: Scenes) -> dict[str, float]:
+    """Every metric of lines [B, 3, 24], x in parts of the width or nan."""
+    truth = true_lines(scenes)
+    right, found, true = count_points(predicted, truth)
+    width = scenes.images.shape[-1]
+    error = (predicted - truth).abs() * width  # nan where one is absent
+    both = error.isfinite().sum().clamp(min=1)
+    return {
+        METRIC: f1_score(predicted, truth),
+        "precision": right / max(found, 1),
+        "recall": right / max(true, 1),
+        "mean error where both are (px)": (error.nansum() / both).item(),
+    }
+
+
 class LaneDetection(Task):
     name = "lane_detection"
     title = "Lane detection"
     hebrew = "זיהוי נתיבים"
-    metric = "F1 of points within 2% of the width"
+    metric = METRIC
     baseline_name = "the training set's median lines"
     recipe: ClassVar[Recipe] = Recipe(steps=250)
 
@@ -157,22 +173,11 @@ class LaneDetection(Task):
         return entropy + DISTANCE_WEIGHT * distance
 
     def measure(self, model: nn.Module, scenes: Scenes) -> dict[str, float]:
-        predicted = lines(predict(self, model, scenes))
-        truth = true_lines(scenes)
-        right, found, true = count_points(predicted, truth)
-        error = (predicted - truth).abs() * scenes.images.shape[
-            -1
-        ]  # nan: one is absent
-        both = error.isfinite().sum().clamp(min=1)
-        return {
-            self.metric: f1_score(predicted, truth),
-            "precision": right / max(found, 1),
-            "recall": right / max(true, 1),
-            "mean error where both are, px": (error.nansum() / both).item(),
-        }
+        return lane_metrics(lines(predict(self, model, scenes)), scenes)
 
-    def baseline(self, train: Scenes, test: Scenes) -> float:
-        return f1_score(median_lines(train).expand(len(test), -1, -1), true_lines(test))
+    def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
+        median = median_lines(train).expand(len(test), -1, -1)
+        return {self.baseline_name: lane_metrics(median, test)}
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         shown = scenes[:8]

@@ -21,7 +21,7 @@ from torchvision.ops import (
 )
 
 from src.vision_tasks.average_precision import Matchable, average_precisions
-from src.vision_tasks.drawing import grid, show_boxes, show_image
+from src.vision_tasks.drawing import grid, show_boxes, show_image, varied
 from src.vision_tasks.encoder import Encoder, Enlarge, Features, convolution
 from src.vision_tasks.scenes import OBJECT_CLASSES, Scenes
 from src.vision_tasks.task import Example, Recipe, Task, mirror_half, predict
@@ -246,7 +246,10 @@ def typical_objects(scenes: Scenes, each: int = 10) -> TypicalObjects:
     """For each class the boxes that would find the most objects, one after the other.
 
     About the best that can be done without looking at the image.
+    Raises ValueError if the scenes hold no object at all.
     """
+    if not (scenes.labels >= 0).any():
+        raise ValueError(f"none of the {len(scenes)} scenes holds an object")
     typical = []
     for label in range(len(OBJECT_CLASSES)):
         boxes = scenes.boxes[scenes.labels == label]  # [n, 4]
@@ -298,7 +301,7 @@ class ObjectDetection(Task):
         ]
         return summary(images)
 
-    def baseline(self, train: Scenes, test: Scenes) -> float:
+    def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
         typical = typical_objects(train)
         images = [
             Matchable(
@@ -309,12 +312,14 @@ class ObjectDetection(Task):
             )
             for boxes, labels in zip(test.boxes, test.labels, strict=True)
         ]
-        return summary(images)["AP50"]
+        return {self.baseline_name: summary(images)}
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
-        shown = scenes[:3]
+        shown = varied(scenes, 3)
         output = predict(self, model, shown)
-        figure, axes = grid(3, ["truth", "surest class of a cell", "predicted"])
+        figure, axes = grid(
+            3, ["truth", "highest class score of each cell", "predicted"]
+        )
         figure.set_size_inches(8.4, 8.2)
         for row, image, boxes, labels, logits, found in zip(
             axes,
@@ -329,11 +334,7 @@ class ObjectDetection(Task):
             show_boxes(row[0], boxes[labels >= 0], labels[labels >= 0])
             row[1].imshow(logits.sigmoid().amax(0).numpy(), vmin=0, vmax=1)
             show_image(row[2], image)
-            show_boxes(row[2], found.boxes, found.labels)
-            for (_, _, right, bottom), score in zip(
-                found.boxes.tolist(), found.scores.tolist(), strict=True
-            ):
-                row[2].text(right, bottom, f"{score:.0%}", fontsize=6, color="white")
+            show_boxes(row[2], found.boxes, found.labels, found.scores)
         return figure
 
 

@@ -95,7 +95,7 @@ class Level(nn.Module):
 
 
 class FlowNet(nn.Module):
-    """Coarse to fine, as PWC-Net (Sun et al., 2018, https://arxiv.org/abs/1709.02371).
+    """Coarse to fine, as PWC-Net (Sun et al., 2017, https://arxiv.org/abs/1709.02371).
 
     forward: two frames [B, 3, H, W] in [0, 1] to a `Flow`. Both go through the same
     convolutions. At 1/8 of the resolution a correlation within 4 places sees motions
@@ -149,12 +149,24 @@ def end_point_error(flow: Tensor, truth: Tensor) -> Tensor:
     return (flow - truth).norm(dim=1)
 
 
+def flow_metrics(flow: Tensor, truth: Tensor) -> dict[str, float]:
+    """Mean end-point error in pixels, and shares of pixels; both [B, 2, H, W]."""
+    error = end_point_error(flow, truth)
+    # KITTI's outliers: off by more than 3 pixels and more than 5% of the motion.
+    outlier = (error > 3) & (error > 0.05 * truth.norm(dim=1))
+    return {
+        "EPE (px)": error.mean().item(),
+        "under 1 px": (error < 1).float().mean().item(),
+        "Fl": outlier.float().mean().item(),
+    }
+
+
 class OpticalFlow(Task):
     name = "optical_flow"
     title = "Optical flow"
     hebrew = "זרימה אופטית"
-    metric = "EPE"
-    baseline_name = "zero flow: nothing moves"
+    metric = "EPE (px)"
+    baseline_name = "zero flow"
     higher_is_better = False
     recipe: ClassVar[Recipe] = Recipe(
         steps=600, batch_size=16, learning_rate=2e-3, pretrained=False
@@ -191,17 +203,16 @@ class OpticalFlow(Task):
         )
 
     def measure(self, model: nn.Module, scenes: Scenes) -> dict[str, float]:
-        error = end_point_error(predict(self, model, scenes).flow, scenes.flow)
-        # KITTI's outliers: off by more than 3 pixels and more than 5% of the motion.
-        outlier = (error > 3) & (error > 0.05 * scenes.flow.norm(dim=1))
-        return {
-            "EPE": error.mean().item(),
-            "under 1 px": (error < 1).float().mean().item(),
-            "Fl": outlier.float().mean().item(),
-        }
+        return flow_metrics(predict(self, model, scenes).flow, scenes.flow)
 
-    def baseline(self, train: Scenes, test: Scenes) -> float:
-        return end_point_error(torch.zeros_like(test.flow), test.flow).mean().item()
+    def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
+        mean = train.flow.mean(dim=0)  # [2, S, S]
+        return {
+            self.baseline_name: flow_metrics(torch.zeros_like(test.flow), test.flow),
+            "mean flow at each pixel position": flow_metrics(
+                mean.expand_as(test.flow), test.flow
+            ),
+        }
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         shown = scenes[:4]

@@ -77,6 +77,19 @@ def class_iou(confusion: Tensor) -> Tensor:
     return torch.where(confusion.sum(1) > 0, correct / union.clamp(min=1), torch.nan)
 
 
+def segmentation_metrics(confusion: Tensor) -> dict[str, float]:
+    """Mean IoU, pixel accuracy and each class's IoU; of classes that occur."""
+    iou = class_iou(confusion)
+    return {
+        "mIoU": iou.nanmean().item(),
+        "pixel accuracy": (confusion.trace() / confusion.sum()).item(),
+    } | {
+        f"IoU of {name}": value
+        for name, value in zip(SEMANTIC_CLASSES, iou.tolist(), strict=True)
+        if value == value  # not nan: the class occurs
+    }
+
+
 class SemanticSegmentation(Task):
     name = "semantic_segmentation"
     title = "Semantic segmentation"
@@ -108,22 +121,14 @@ class SemanticSegmentation(Task):
             part = scenes[start : start + 50]
             predicted = predict(self, model, part).argmax(1)
             confusion += confusion_matrix(predicted, part.semantic, classes)
-        iou = class_iou(confusion)
-        return {
-            "mIoU": iou.nanmean().item(),
-            "pixel accuracy": (confusion.trace() / confusion.sum()).item(),
-        } | {
-            f"IoU of {name}": value
-            for name, value in zip(SEMANTIC_CLASSES, iou.tolist(), strict=True)
-            if value == value  # not nan: the class occurs
-        }
+        return segmentation_metrics(confusion)
 
-    def baseline(self, train: Scenes, test: Scenes) -> float:
+    def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
         classes = len(SEMANTIC_CLASSES)
         votes = torch.stack([(train.semantic == c).sum(0) for c in range(classes)])
         predicted = votes.argmax(0).expand(test.semantic.shape)  # [N, S, S]
         confusion = confusion_matrix(predicted, test.semantic, classes)
-        return class_iou(confusion).nanmean().item()
+        return {self.baseline_name: segmentation_metrics(confusion)}
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         shown = scenes[:4]

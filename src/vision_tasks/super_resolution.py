@@ -85,11 +85,19 @@ def charbonnier(images: Tensor, truth: Tensor) -> Tensor:
     return ((images - truth).square() + EPSILON**2).sqrt().mean()
 
 
+def quality(images: Tensor, truth: Tensor, where: str = "") -> dict[str, float]:
+    """Mean PSNR (dB) and SSIM of images; both [B, 3, H, W] in [0, 1]."""
+    return {
+        f"PSNR (dB){where}": psnr(images, truth).mean().item(),
+        f"SSIM{where}": ssim(images, truth).mean().item(),
+    }
+
+
 class SuperResolution(Task):
     name = "super_resolution"
     title = "Super-resolution"
     hebrew = "סופר-רזולוציה"
-    metric = "PSNR"
+    metric = "PSNR (dB)"
     baseline_name = "bicubic interpolation"
     recipe: ClassVar[Recipe] = Recipe(steps=1000, batch_size=16, pretrained=False)
 
@@ -118,20 +126,15 @@ class SuperResolution(Task):
         with torch.no_grad():
             real_output = model(shrink(real)).clamp(0, 1)
         output = predict(self, model, scenes).clamp(0, 1)
-        bicubic, real_bicubic = bicubic_of(truth), bicubic_of(real)
-        return {
-            "PSNR": psnr(output, truth).mean().item(),
-            "SSIM": ssim(output, truth).mean().item(),
-            "bicubic SSIM": ssim(bicubic, truth).mean().item(),
-            "PSNR on CIFAR-10": psnr(real_output, real).mean().item(),
-            "bicubic PSNR on CIFAR-10": psnr(real_bicubic, real).mean().item(),
-            "SSIM on CIFAR-10": ssim(real_output, real).mean().item(),
-            "bicubic SSIM on CIFAR-10": ssim(real_bicubic, real).mean().item(),
-        }
+        return quality(output, truth) | quality(real_output, real, ", CIFAR-10")
 
-    def baseline(self, train: Scenes, test: Scenes) -> float:
+    def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
         truth = test.images.float() / 255
-        return psnr(bicubic_of(truth), truth).mean().item()
+        real = real_images(train=False).float() / 255
+        return {
+            self.baseline_name: quality(bicubic_of(truth), truth)
+            | quality(bicubic_of(real), real, ", CIFAR-10")
+        }
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         images = [*scenes[:3].images, real_images(train=False)[SHOWN]]

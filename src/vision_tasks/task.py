@@ -16,7 +16,7 @@ from src.vision_tasks.scenes import Scenes
 class Recipe:
     """All that decides how a task is trained, but for its data.
 
-    steps: batches, each a step of AdamW (Loshchilov and Hutter, 2019,
+    steps: batches, each a step of AdamW (Loshchilov and Hutter, 2017,
         https://arxiv.org/abs/1711.05101) on one cycle of the learning rate, which rises
         linearly to its peak in the first tenth and falls to zero along a cosine.
     pretrained: start the encoder from the project's pre-trained ResNet-18.
@@ -76,8 +76,15 @@ class Task(ABC):
         """Every metric of a model in eval mode on some scenes; `metric` among them."""
 
     @abstractmethod
+    def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
+        """The metrics on `test` of trivial predictions, fitted on `train`.
+
+        By the name of the baseline, `baseline_name`'s among them.
+        """
+
     def baseline(self, train: Scenes, test: Scenes) -> float:
-        """The headline metric on `test` of something trivial, fitted on `train`."""
+        """The headline metric of the baseline that `value` is compared with."""
+        return self.baselines(train, test)[self.baseline_name][self.metric]
 
     @abstractmethod
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:

@@ -15,8 +15,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from src.files import write_atomically
-from src.machine import pick_device
+from src.checkpoints import read_checkpoint, write_checkpoint
+from src.machine import pick_device, provenance
 from src.progress import LiveLog
 from src.vision_tasks.scenes import Scenes
 from src.vision_tasks.task import Recipe, Task
@@ -24,7 +24,7 @@ from src.vision_tasks.task import Recipe, Task
 #: Steps between two checkpoints, and two lines of the log.
 ROUND = 50
 #: Methods of a task that have no say in its training.
-AFTERWARDS = ("measure", "baseline", "figure")
+AFTERWARDS = ("measure", "baselines", "figure")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Trained:
     model: nn.Module
     losses: list[float]  # the mean loss of each round of `ROUND` steps
     seconds: float
+    provenance: dict[str, str]  # versions, device and date of the training
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -69,7 +70,7 @@ def train(
         parameters, recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     key = experiment_key(task, recipe, scenes)
-    state = read(checkpoint) if checkpoint else {}
+    state = read_checkpoint(checkpoint) if checkpoint else {}
     if state and state.get("key") != key:
         log.line(f"({checkpoint.name} is of other code, recipe or data: trained anew)")
         state = {}
@@ -79,6 +80,7 @@ def train(
             optimiser.load_state_dict(state["optimiser"])
     losses = state.get("losses", [])
     seconds = state.get("seconds", 0.0)
+    made_with = state["provenance"] if state else provenance(device)
     if 0 < state.get("step", 0) < recipe.steps:
         log.line(f"(resumed after {state['step']} steps)")
 
@@ -122,9 +124,10 @@ def train(
                 "optimiser": optimiser.state_dict() if end < recipe.steps else {},
                 "losses": losses,
                 "seconds": seconds,
+                "provenance": made_with,
             }
-            write_atomically(checkpoint, lambda file, s=state: torch.save(s, file))
-    return Trained(model.cpu().eval(), losses, seconds)
+            write_checkpoint(checkpoint, state)
+    return Trained(model.cpu().eval(), losses, seconds, made_with)
 
 
 def to_device(tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
@@ -177,15 +180,3 @@ def code_of(module: ModuleType) -> str:
             case [ast.Expr(value=ast.Constant(value=str())) as docstring, *_]:
                 docstring.value.value = ""
     return ast.dump(tree)
-
-
-def read(path: Path) -> dict:
-    """A checkpoint; an empty dict if there is none, or none that can be used."""
-    if not path.is_file():
-        return {}
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch.load raises many kinds on a damaged file
-        print(f"{path.name} can't be read ({error}); training starts anew")
-        return {}
-    return state if isinstance(state, dict) else {}

@@ -2,7 +2,7 @@
 
 The past does not decide the future: who slows down may stop or turn. So the model gives
 several futures with probabilities, and is trained such that one of them comes true
-(multiple choice learning, as in Cui et al., 2019, https://arxiv.org/abs/1809.10732).
+(multiple choice learning, as in Cui et al., 2018, https://arxiv.org/abs/1809.10732).
 """
 
 from typing import ClassVar, NamedTuple
@@ -141,11 +141,24 @@ def miss_rate(futures: Tensor, truth: Tensor) -> float:
     return (nearest > MISS).float().mean().item()
 
 
+def trajectory_metrics(
+    futures: Tensor, likeliest: Tensor, truth: Tensor
+) -> dict[str, float]:
+    """Every metric: of futures [B, K, T, 2], of the likeliest ones [B, 1, T, 2]."""
+    return {
+        f"minADE of {MODES} futures (m)": min_ade(futures, truth),
+        f"minFDE of {MODES} futures (m)": min_fde(futures, truth),
+        f"miss rate of {MODES} futures": miss_rate(futures, truth),
+        "ADE of the most probable future (K = 1, m)": min_ade(likeliest, truth),
+        "FDE of the most probable future (K = 1, m)": min_fde(likeliest, truth),
+    }
+
+
 class TrajectoryPrediction(Task):
     name = "trajectory_prediction"
     title = "Trajectory prediction"
     hebrew = "חיזוי מסלולים"
-    metric = f"minADE of {MODES} futures, m"
+    metric = f"minADE of {MODES} futures (m)"
     baseline_name = "constant velocity"
     higher_is_better = False
     recipe: ClassVar[Recipe] = Recipe(
@@ -178,19 +191,15 @@ class TrajectoryPrediction(Task):
         (truth,) = self.prepare(scenes).targets
         likeliest = output.logits.argmax(1)
         single = output.futures[torch.arange(len(truth)), likeliest].unsqueeze(1)
-        return {
-            self.metric: min_ade(output.futures, truth),
-            f"minFDE of {MODES} futures, m": min_fde(output.futures, truth),
-            f"miss rate of {MODES} futures": miss_rate(output.futures, truth),
-            "ADE of the most probable future (K = 1), m": min_ade(single, truth),
-            "FDE of the most probable future (K = 1), m": min_fde(single, truth),
-        }
+        return trajectory_metrics(output.futures, single, truth)
 
-    def baseline(self, train: Scenes, test: Scenes) -> float:
-        """ADE of a single future: to be compared with the one for K = 1 as well."""
+    def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
+        """Of a single future, which is the best of K and the most probable one."""
         example = self.prepare(test)
         straight = constant_velocity(*example.inputs).unsqueeze(1)
-        return min_ade(straight, *example.targets)
+        return {
+            self.baseline_name: trajectory_metrics(straight, straight, *example.targets)
+        }
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         """Six tracks seen from above, one of each class first, of those that move."""
