@@ -203,8 +203,13 @@ def as_record(
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; the first column to the left, the others to the right."""
-    lines = [header, [":--"] + ["--:"] * (len(header) - 1), *rows]
+    """A Markdown table; text to the left, numbers to the right.
+
+    The first column counts as text, the others as what they are in the first row.
+    """
+    numbers = [cell.lstrip("+-−")[:1].isdigit() for cell in rows[0][1:]]
+    sides = [":--", *("--:" if number else ":--" for number in numbers)]
+    lines = [header, sides, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

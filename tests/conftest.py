@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 FAKE_DATA = """
@@ -32,6 +33,24 @@ def make_notebook():
         return path
 
     return make
+
+
+@pytest.fixture
+def overfit():
+    """A function that trains a model on one batch; it returns the steps' losses."""
+
+    def train(task, model, example, steps: int, learning_rate: float) -> list[float]:
+        optimiser = torch.optim.AdamW(model.parameters(), learning_rate)
+        losses = []
+        for _ in range(steps):
+            loss = task.loss(model(*example.inputs), example.targets)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        return losses
+
+    return train
 
 
 @pytest.fixture

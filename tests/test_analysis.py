@@ -137,3 +137,14 @@ def test_doubted_labels_name_classes_and_votes():
         assert 0 <= index < 10_000
         assert name in CLASSES
         assert 3 <= votes <= 5
+
+
+def test_a_markdown_table_has_numbers_at_the_right():
+    table = analysis.markdown_table(
+        ["layer", "kind", "parameters", "change"], [["a", "ReLU", "0", "−1.5 %"]]
+    )
+    assert table.splitlines() == [
+        "| layer | kind | parameters | change |",
+        "| :-- | :-- | --: | --: |",
+        "| a | ReLU | 0 | −1.5 % |",
+    ]

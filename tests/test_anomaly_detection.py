@@ -235,18 +235,11 @@ def test_loss_falls_to_nothing_at_the_truth(mixed):
     assert losses[-1] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_few_steps_on_few_scenes_lower_the_loss(normal):
+def test_a_few_steps_on_few_scenes_lower_the_loss(overfit, normal):
     torch.manual_seed(0)
     model = TASK.build_model().train()
-    optimiser = torch.optim.AdamW(model.parameters(), 2e-3)
     example = TASK.prepare(normal, seeded())
-    losses = []
-    for _ in range(10):
-        loss = TASK.loss(model(*example.inputs), example.targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = overfit(TASK, model, example, steps=10, learning_rate=2e-3)
     assert losses[-1] < 0.7 * losses[0]
 
 

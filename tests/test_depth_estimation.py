@@ -182,18 +182,11 @@ def test_truth_is_mirrored_with_its_image():
 # --- all of it ---
 
 
-def test_learns(scenes):
+def test_learns(overfit, scenes):
     torch.manual_seed(0)
     model = DepthNet()
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
     example = TASK.prepare(scenes[:2])
-    losses = []
-    for _ in range(8):
-        loss = TASK.loss(model(*example.inputs), example.targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = overfit(TASK, model, example, steps=8, learning_rate=1e-3)
     assert losses[-1] < 0.5 * losses[0]
 
 

@@ -242,17 +242,10 @@ def test_bad_input_is_refused(model):
         model.caption(images, beam=0)
 
 
-def test_it_learns(scenes):
+def test_it_learns(overfit, scenes):
     torch.manual_seed(0)
     model = TASK.build_model()
-    optimiser = torch.optim.Adam(model.parameters(), 2e-3)
     example = TASK.prepare(scenes)
-    losses = []
-    for _ in range(15):
-        loss = TASK.loss(model(*example.inputs), example.targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = overfit(TASK, model, example, steps=15, learning_rate=2e-3)
     assert losses[0] == pytest.approx(math.log(len(TOKENS)), abs=0.3)
     assert losses[-1] < 0.5 * losses[0]

@@ -217,18 +217,11 @@ def test_the_baseline_fills_frequent_boxes():
     assert TASK.baseline(train, replace(train, instances=instances)) == 1 / 2 * 1 / 2
 
 
-def test_a_few_steps_lower_the_loss(scenes):
+def test_a_few_steps_lower_the_loss(overfit, scenes):
     torch.manual_seed(0)
     model = TASK.build_model()
-    optimiser = torch.optim.AdamW(model.parameters(), 2e-3)
     example = TASK.prepare(scenes)
-    losses = []
-    for _ in range(12):
-        loss = TASK.loss(model(*example.inputs), example.targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = overfit(TASK, model, example, steps=12, learning_rate=2e-3)
     assert losses[-1] < 0.8 * losses[0]
     measured = TASK.measure(model.eval(), scenes)
     assert 0 <= measured[TASK.metric] <= 1

@@ -218,18 +218,11 @@ def test_loss_without_any_line_is_finite():
     assert logits.grad.isfinite().all()
 
 
-def test_a_few_steps_on_few_scenes_lower_the_loss(scenes):
+def test_a_few_steps_on_few_scenes_lower_the_loss(overfit, scenes):
     torch.manual_seed(0)
     model = TASK.build_model().train()
-    optimiser = torch.optim.AdamW(model.parameters(), 2e-3)
     example = TASK.prepare(scenes)
-    losses = []
-    for _ in range(12):
-        loss = TASK.loss(model(*example.inputs), example.targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = overfit(TASK, model, example, steps=12, learning_rate=2e-3)
     assert losses[-1] < 0.8 * losses[0]
 
 

@@ -212,18 +212,11 @@ def test_true_flow_fetches_the_first_frame_from_the_next(scenes):
 # --- all of it ---
 
 
-def test_learns(scenes):
+def test_learns(overfit, scenes):
     torch.manual_seed(0)
     model = FlowNet()
-    optimiser = torch.optim.AdamW(model.parameters(), 2e-3)
     example = TASK.prepare(scenes[:4])
-    losses = []
-    for _ in range(10):
-        loss = TASK.loss(model(*example.inputs), example.targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = overfit(TASK, model, example, steps=10, learning_rate=2e-3)
     assert losses[-1] < 0.7 * losses[0]
 
 

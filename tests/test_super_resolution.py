@@ -118,16 +118,11 @@ def test_bad_input_is_refused():
         shrink(torch.rand(1, 3, 30, 32))
 
 
-def test_it_learns(scenes):
+def test_it_learns(overfit, scenes):
     torch.manual_seed(0)
     model = SuperResolver(channels=16, blocks=2)
-    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
     example = TASK.prepare(scenes)
-    for _ in range(60):
-        loss = TASK.loss(model(*example.inputs), example.targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+    overfit(TASK, model, example, steps=60, learning_rate=3e-3)
     output = model(*example.inputs).clamp(0, 1)
     gained = psnr(output, example.targets[0]).mean().item()
     assert gained > TASK.baseline(scenes, scenes) + 0.2

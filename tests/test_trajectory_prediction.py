@@ -215,18 +215,11 @@ def test_training_also_sees_short_tracks(scenes):
     assert len(lengths) > 2
 
 
-def test_a_few_steps_on_few_tracks_beat_constant_velocity(scenes):
+def test_a_few_steps_on_few_tracks_beat_constant_velocity(overfit, scenes):
     torch.manual_seed(0)
     model = TASK.build_model()
-    optimiser = torch.optim.AdamW(model.parameters(), 3e-3)
     example = TASK.prepare(scenes)
-    losses = []
-    for _ in range(60):
-        loss = TASK.loss(model(*example.inputs), example.targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = overfit(TASK, model, example, steps=60, learning_rate=3e-3)
     assert losses[-1] < 0.6 * losses[0]
     measured = TASK.measure(model.eval(), scenes)[TASK.metric]
     assert measured < 0.6 * TASK.baseline(scenes, scenes)

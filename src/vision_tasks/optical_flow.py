@@ -217,7 +217,7 @@ class OpticalFlow(Task):
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         shown = scenes[:4]
         predicted = predict(self, model, shown).flow
-        titles = ["first frame", "what changes", "true flow", "predicted flow"]
+        titles = ["first frame", "brightness change", "true flow", "predicted flow"]
         figure, axes = grid(4, titles)
         for row, first, second, truth, flow in zip(
             axes, shown.images, shown.next_images, shown.flow, predicted, strict=True
@@ -225,7 +225,7 @@ class OpticalFlow(Task):
             show_image(row[0], first)
             change = (second.float() - first.float()).mean(0)
             row[1].imshow(change.numpy(), cmap="gray", vmin=-128, vmax=128)
-            largest = max(1.0, truth.norm(dim=0).quantile(0.98).item())
+            largest = max(3.0, truth.norm(dim=0).quantile(0.98).item())
             for axis, motion in ((row[2], truth), (row[3], flow)):
                 show_flow(axis, motion, largest)
                 show_arrows(axis, motion)
@@ -233,7 +233,7 @@ class OpticalFlow(Task):
 
 
 def show_arrows(axis: Axes, flow: Tensor, every: int = 12) -> None:
-    """Arrows on every so-manieth pixel, as long as its motion. flow: [2, H, W]."""
+    """An arrow, as long as the motion, each `every` pixels. flow: [2, H, W]."""
     middle = slice(every // 2, None, every)
     right, down = flow[:, middle, middle].numpy()
     rows, columns = np.mgrid[
