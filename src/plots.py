@@ -312,7 +312,7 @@ def reliability(calibrations: dict[str, Calibration]) -> Figure:
             ylabel="accuracy (%)",
             aspect="equal",
         )
-        axis.legend(loc="upper left")
+        axis.legend(loc="lower right")
     return figure
 
 

@@ -8,7 +8,8 @@ what two convolutions make of it:
 where S, the shortcut, would be the identity, were it not that our blocks change the
 shape: each halves height and width, so S averages 2x2 pixels and maps the channels by a
 1x1 convolution. GELU (Hendrycks and Gimpel, 2016, https://arxiv.org/abs/1606.08415) is
-a smooth ReLU.
+a smooth ReLU. In the first block F begins with one convolution more, whose filters are
+computed and not learned (`whiten_first_convolution`).
 
 The input is what the transfer model gets: a CIFAR-10 image of 32x32 pixels enlarged to
 64x64 or 224x224. An enlargement holds no new information, so the first block begins by
@@ -100,11 +101,11 @@ class ThreeBlockNet(nn.Module):
 def whiten_first_convolution(model: ThreeBlockNet, images: Tensor) -> None:
     """Make the first convolution a whitening of the images' 3x3 patches, for good.
 
-    Neighbouring pixels are nearly equal, so random filters give nearly equal outputs
-    and learning is slow. Filters along the principal axes of the patches, each divided
-    by the standard deviation along it, give uncorrelated outputs of unit variance; each
-    comes with its negative, of which GELU would otherwise keep little. Only the biases
-    go on learning.
+    Neighbouring pixels are nearly equal, so random filters give nearly equal outputs,
+    which may slow learning down. Filters along the strongest principal axes of the
+    patches, each divided by sqrt(variance along it + 0.01), give uncorrelated outputs
+    of a variance near 1, less along the weakest axes; each comes with its negative, of
+    which GELU would otherwise keep little. Only the biases go on learning.
 
     images: normalised images [N, 3, S, S], of the training set only.
     Source: Coates and Ng (2012), "Learning feature representations with k-means"; in a
