@@ -161,9 +161,14 @@ COMMANDS = {
         module("submission", everything=True),
     ),
 }
-# What was handed in as a ZIP has neither the tests nor the guide.
-for _name, _needed in {"test": "tests", "vision": "src/vision_tasks"}.items():
-    if not (ROOT / _needed).is_dir():
+# What was handed in as a ZIP has neither the tests nor the guide, nor is it to be
+# handed in again.
+for _name, _needed in {
+    "test": "tests",
+    "vision": "src/vision_tasks",
+    "submit": "answers/walkthrough.md",
+}.items():
+    if not (ROOT / _needed).exists():
         del COMMANDS[_name]
 
 

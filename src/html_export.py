@@ -223,6 +223,10 @@ class _Renderer(IPythonRenderer):
             f"{alias}{text}</h{level}>\n"
         )
 
+    def inline_html(self, html: str) -> str:
+        """A tag as it stands: it comes alone, its text and closing tag follow."""
+        return html
+
     def paragraph(self, text: str) -> str:
         return f"<p{_direction(text)}>{text}</p>\n"
 

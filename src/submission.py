@@ -34,6 +34,7 @@ VIDEO_LINK = "answers/video_link.txt"
 #: What else goes in, unchanged. Of each pattern at least one file must be there.
 PLAIN_FILES = (
     "requirements.txt",
+    "LICENSE",
     "answers/figures/*.png",
     "src/*.py",
     "src/answer_templates/q[123]*.md",
@@ -68,9 +69,10 @@ With Python 3.11 or newer, in this folder:
 
 tries all three notebooks in a few minutes on a sample of CIFAR-10 that is included, and
 leaves their outputs as they are. Without `--fast` it fetches the whole of CIFAR-10
-(170 MB) and replaces the outputs. If this Python lacks the packages of
-requirements.txt, they are first installed into a folder `.venv` here. Opening the
-notebooks in Jupyter or VS Code and running all cells does the same.
+(170 MB) and replaces the outputs in notebooks and text, but not the HTML pages. If this
+Python lacks the packages of requirements.txt, they are first installed into a folder
+`.venv` here. Opening the notebooks in Jupyter or VS Code and running all cells does the
+same.
 
 ## What is here
 

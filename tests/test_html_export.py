@@ -321,3 +321,9 @@ def test_every_page_is_whole(path):
     links = [unquote(a["href"])[1:] for a in soup.find_all("a", href=re.compile("^#"))]
     assert [link for link in links if link not in ids] == []
     assert path.suffix != ".ipynb" or len(links) >= 5  # its contents
+
+
+def test_tags_within_a_sentence_hold_what_they_held():
+    html = page_to_html('From <em dir="ltr">80 million *tiny* images</em>, `a` too.')
+    (tag,) = parse(html).find_all("em", dir="ltr")
+    assert tag.text == "80 million tiny images"

@@ -238,7 +238,10 @@ class ImageCaptioning(Task):
         }
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
-        shown = scenes[:3]
+        """The first scene of each kind of main object, three at most."""
+        kinds = scenes.main.unique()[:3]
+        firsts = [(scenes.main == kind).nonzero()[0, 0] for kind in kinds]
+        shown = scenes[torch.stack(firsts)]
         images = shown.images.float() / 255
         # An untrained model may never say <end>.
         captions = [

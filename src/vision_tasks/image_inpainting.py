@@ -242,7 +242,8 @@ class ImageInpainting(Task):
             diffused = diffusion_fill(truth, missing)
             with torch.no_grad():
                 output = model(truth, missing).image.clamp(0, 1)
-            holed = truth.masked_fill(missing != 0, 1)
+            magenta = torch.tensor([1.0, 0.0, 1.0]).view(1, 3, 1, 1)
+            holed = torch.where(missing != 0, magenta, truth)
             for axis, picture in zip(
                 row, [holed, diffused, output, truth], strict=True
             ):
