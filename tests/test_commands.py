@@ -368,7 +368,9 @@ def test_what_was_handed_in_offers_no_command_that_it_cannot_carry_out(
 ):
     (project / "tests").rmdir()
     shutil.rmtree(project / "src/vision_tasks")
+    (project / "answers/walkthrough.md").unlink()
     printed = command("--help").stdout
-    assert "\n  run " in printed and "\n  submit " in printed
-    assert "\n  test " not in printed and "\n  vision " not in printed
+    assert "\n  run " in printed and "\n  benchmark " in printed
+    for missing in ("test", "vision", "submit"):
+        assert f"\n  {missing} " not in printed
     assert command("vision").returncode == 2

@@ -37,6 +37,7 @@ TITLE = """# Question: something
 """
 FILES = {
     "requirements.txt": "numpy==2.4.6\n",
+    "LICENSE": "MIT License\n",
     "answers/figures/mistakes.png": "a figure",
     "src/__init__.py": "",
     "src/conv.py": "kernel = 1\n",
