@@ -402,7 +402,8 @@ def test_archive_without_the_expected_files(fakes, capsys, fault):
 
 def test_nothing_but_the_expected_files_is_unpacked(fakes):
     members = {f"{ORIGINAL_FOLDER}/{k}": v for k, v in fakes.original.items()}
-    strange = ("../evil", "/tmp/evil", f"{ORIGINAL_FOLDER}/../evil", "evil")
+    absolute = fakes.folder / "absolute"
+    strange = ("../evil", str(absolute), f"{ORIGINAL_FOLDER}/../evil", "evil")
     archive = fakes.root / ARCHIVE
     with tarfile.open(archive, "w:gz") as tar:
         link = tarfile.TarInfo(f"{ORIGINAL_FOLDER}/data_batch_1")
@@ -419,7 +420,7 @@ def test_nothing_but_the_expected_files_is_unpacked(fakes):
     folder = fakes.root / ORIGINAL_FOLDER
     assert new == {folder, *(folder / name for name in fakes.original)}
     assert not any(path.is_symlink() for path in new)
-    assert not Path("/tmp/evil").exists()
+    assert not absolute.exists()
 
 
 @needs_shell

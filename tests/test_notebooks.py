@@ -236,12 +236,15 @@ def said(text: str) -> dict:
         (executed("1", **said(f"at {ROOT}/data")), "names a path"),
         (executed("1", **said(f"in '{Path.home()}'")), "names a path"),
         (executed("open('/home/me/x')"), "path of this machine: /home/me/x"),
-        (executed("1", **said("/tmp/x")), "path of this machine: /tmp/x"),
+        *(
+            (executed("1", **said(f"/{name}/x")), f"path of this machine: /{name}/x")
+            for name in ("home", "root", "tmp", "work", "private", "content")
+        ),
         (executed("1", **said("C:\\Users\\me")), "names a path"),
         (executed("1", **said("/Users/me")), "names a path"),
         (executed("1", **said("file:///home/me")), "names a path"),
         (
-            executed("1", output_type="display_data", data={"text/html": "/root/x"}),
+            executed("1", output_type="display_data", data={"text/html": "/home/me"}),
             "names a path",
         ),
     ],

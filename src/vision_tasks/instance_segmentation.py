@@ -5,6 +5,7 @@ beside it "prototypes", masks that the objects of an image share. Every cell say
 which coefficients they add up to the mask of its own object.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -18,14 +19,14 @@ from torch.nn.functional import (
 
 from src.vision_tasks.average_precision import Matchable, mask_iou
 from src.vision_tasks.drawing import grid, show_image, show_masks, varied
-from src.vision_tasks.encoder import Encoder, Enlarge
+from src.vision_tasks.encoder import Encoder, Enlarge, convolution
 from src.vision_tasks.object_detection import (
     WIDTH,
     DetectionHead,
     Detections,
     TopDown,
+    TypicalObjects,
     assign,
-    convolution,
     detect,
     detection_loss,
     mirror_scenes,
@@ -159,6 +160,24 @@ def true_masks(instances: Tensor, labels: Tensor) -> Tensor:
     return instances == numbers[:, None, None]
 
 
+def mask_metrics(
+    found: Sequence[tuple[Detections | TypicalObjects, Tensor]], scenes: Scenes
+) -> dict[str, float]:
+    """Every metric of objects and masks found in, or guessed for, each scene."""
+    images = [
+        Matchable(
+            objects.scores,
+            objects.labels,
+            labels[labels >= 0],
+            mask_iou(masks, true_masks(instances, labels)),
+        )
+        for (objects, masks), instances, labels in zip(
+            found, scenes.instances, scenes.labels, strict=True
+        )
+    ]
+    return summary(images, "mask ")
+
+
 class InstanceSegmentation(Task):
     name = "instance_segmentation"
     title = "Instance segmentation"
@@ -188,33 +207,13 @@ class InstanceSegmentation(Task):
         return detection + mask_loss(output, boxes, labels, instances)
 
     def measure(self, model: nn.Module, scenes: Scenes) -> dict[str, float]:
-        found = segment(predict(self, model, scenes))
-        images = [
-            Matchable(
-                objects.scores,
-                objects.labels,
-                labels[labels >= 0],
-                mask_iou(masks, true_masks(instances, labels)),
-            )
-            for (objects, masks), instances, labels in zip(
-                found, scenes.instances, scenes.labels, strict=True
-            )
-        ]
-        return summary(images, "mask ")
+        return mask_metrics(segment(predict(self, model, scenes)), scenes)
 
     def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
         typical = typical_objects(train)
         masks = within(typical.boxes, *test.instances.shape[1:])
-        images = [
-            Matchable(
-                typical.scores,
-                typical.labels,
-                labels[labels >= 0],
-                mask_iou(masks, true_masks(instances, labels)),
-            )
-            for instances, labels in zip(test.instances, test.labels, strict=True)
-        ]
-        return {self.baseline_name: summary(images, "mask ")}
+        guess = [(typical, masks)] * len(test)
+        return {self.baseline_name: mask_metrics(guess, test)}
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         shown = varied(scenes, 4)

@@ -8,6 +8,7 @@ Boxes are (left, top, right, bottom) in pixels of the image.
 """
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -263,6 +264,22 @@ def typical_objects(scenes: Scenes, each: int = 10) -> TypicalObjects:
     return TypicalObjects(*map(torch.stack, zip(*typical, strict=True)))
 
 
+def box_metrics(
+    found: Sequence[Detections | TypicalObjects], scenes: Scenes
+) -> dict[str, float]:
+    """Every metric of what was found in, or guessed for, each of the scenes."""
+    images = [
+        Matchable(
+            one.scores,
+            one.labels,
+            labels[labels >= 0],
+            box_iou(one.boxes, boxes[labels >= 0]),
+        )
+        for one, boxes, labels in zip(found, scenes.boxes, scenes.labels, strict=True)
+    ]
+    return summary(images)
+
+
 class ObjectDetection(Task):
     name = "object_detection"
     title = "Object detection"
@@ -287,32 +304,11 @@ class ObjectDetection(Task):
         return detection_loss(output, *targets)
 
     def measure(self, model: nn.Module, scenes: Scenes) -> dict[str, float]:
-        found = detect(*predict(self, model, scenes))
-        images = [
-            Matchable(
-                one.scores,
-                one.labels,
-                labels[labels >= 0],
-                box_iou(one.boxes, boxes[labels >= 0]),
-            )
-            for one, boxes, labels in zip(
-                found, scenes.boxes, scenes.labels, strict=True
-            )
-        ]
-        return summary(images)
+        return box_metrics(detect(*predict(self, model, scenes)), scenes)
 
     def baselines(self, train: Scenes, test: Scenes) -> dict[str, dict[str, float]]:
-        typical = typical_objects(train)
-        images = [
-            Matchable(
-                typical.scores,
-                typical.labels,
-                labels[labels >= 0],
-                box_iou(typical.boxes, boxes[labels >= 0]),
-            )
-            for boxes, labels in zip(test.boxes, test.labels, strict=True)
-        ]
-        return {self.baseline_name: summary(images)}
+        guess = [typical_objects(train)] * len(test)
+        return {self.baseline_name: box_metrics(guess, test)}
 
     def figure(self, model: nn.Module, scenes: Scenes) -> Figure:
         shown = varied(scenes, 3)
