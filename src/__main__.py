@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from src import environment
-from src.project import ROOT
+from src.commands import environment
+from src.common.project import ROOT
 
 #: What `run --fast` leaves out of its copy: caches, the whole data set, leftovers.
 NOT_COPIED = ("cache", "cifar-10-*", "*.tmp*", "__pycache__", ".ipynb_checkpoints")
@@ -56,7 +56,8 @@ def run(args: list[str]) -> int:
         parser.error(f"--only takes q1, q2 and q3, not {', '.join(sorted(unknown))}")
 
     environment.ensure()
-    from src import cifar10, notebooks
+    from src import cifar10
+    from src.commands import notebooks
 
     # The first import ever lists the fonts, with a warning for no notebook to keep.
     importlib.import_module("matplotlib.font_manager")
@@ -67,7 +68,7 @@ def run(args: list[str]) -> int:
     done, failure = [], None
     try:
         if not options.fast:
-            print(f"data: {cifar10.fetch()}", flush=True)
+            print(f"data: {cifar10.load(train=False).provenance}", flush=True)
         with _copy() if options.fast else nullcontext(ROOT) as root:
             for short, name in notebooks.NAMES.items():
                 if options.only and short not in options.only:
@@ -87,7 +88,7 @@ def run(args: list[str]) -> int:
 
 def _write_answers() -> None:
     """Bring the written answers up to date with what the notebooks recorded."""
-    from src import answers
+    from src.commands import answers
 
     try:
         for page in answers.write():
@@ -151,14 +152,17 @@ def module(name: str, **options: bool) -> Callable[[list[str]], int]:
 COMMANDS = {
     "run": ("execute the three notebooks and save their outputs", run),
     "test": ("run the tests; arguments go to pytest", test),
-    "benchmark": ("measure question 3's speed and memory", module("benchmark")),
+    "benchmark": (
+        "measure question 3's speed and memory",
+        module("commands.benchmark"),
+    ),
     "vision": (
         "train and measure the guide to twelve vision tasks",
         module("vision_tasks.command"),
     ),
     "submit": (
         "check everything and pack the ZIP to hand in",
-        module("submission", everything=True),
+        module("commands.submission", everything=True),
     ),
 }
 # What was handed in as a ZIP has neither the tests nor the guide, nor is it to be

@@ -202,27 +202,6 @@ def as_record(
     }
 
 
-def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; text to the left, numbers to the right.
-
-    The first column counts as text, the others as what they are in the first row.
-    """
-    numbers = [cell.lstrip("+-−")[:1].isdigit() for cell in rows[0][1:]]
-    sides = [":--", *("--:" if number else ":--" for number in numbers)]
-    lines = [header, sides, *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def side_by_side(columns: dict[str, dict[str, str]]) -> str:
-    """A Markdown table with a named column for each thing that is compared.
-
-    The columns are dicts of the same keys, which name the rows.
-    """
-    rows = next(iter(columns.values()))
-    body = [[row, *(column[row] for column in columns.values())] for row in rows]
-    return markdown_table(["", *columns], body)
-
-
 def _check(logits: Tensor, labels: Tensor) -> None:
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
         raise ValueError(

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from src.common.project import SEED
 from src.conv import Conv2d
-from src.project import SEED
 
 # Without this the profiler tells about its own start and stop on stderr.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -223,7 +223,7 @@ def _layer_costs(shape: LayerShape, batch_size: int, repetitions: int) -> LayerC
     def run(layer: nn.Module) -> None:
         _forward_backward(layer, images, output_grad)
 
-    peaks = [peak_memory(lambda layer=layer: run(layer)) for layer in layers]
+    peaks = [peak_bytes(lambda layer=layer: run(layer)) for layer in layers]
     seconds = [[], []]
     for _ in range(1 + repetitions):
         for times, layer in zip(seconds, layers, strict=True):
@@ -237,7 +237,7 @@ def _layer_costs(shape: LayerShape, batch_size: int, repetitions: int) -> LayerC
     return LayerCosts(shape, ours, theirs)
 
 
-def peak_memory(action: Callable[[], object]) -> int:
+def peak_bytes(action: Callable[[], object]) -> int:
     """Most bytes that `action` held on the CPU at one time, above those held before.
 
     Read off the profiler's trace, which also sees what oneDNN allocates inside

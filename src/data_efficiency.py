@@ -1,32 +1,25 @@
 """How good both networks get from a few images of each class.
 
-Training the three-block network many times takes minutes, so what each training gave is
-kept in a file under a fingerprint of all it depends on: recipe, training images, test
-images. With the file at hand the curve is drawn at once.
+Training the three-block network many times takes minutes, so what each training gave
+is kept (kept.py). With it at hand the curve is drawn at once.
 """
 
-import dataclasses
-import datetime
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from src.files import read_json, write_text
+from src.cifar10 import Examples, Transform, draw
+from src.common.kept import State, kept, make_key
+from src.common.progress import LiveLog
 from src.head import HeadRecipe, fit_head, search
-from src.progress import LiveLog
 from src.training import (
-    Examples,
+    Build,
     Recipe,
-    Transform,
-    examples_hash,
-    experiment_key,
     loss_and_accuracy,
     predict,
     train_from_scratch,
+    training_key,
 )
 
 
@@ -42,61 +35,42 @@ class Point:
         return sum(self.accuracies) / len(self.accuracies)
 
 
-def draw(labels: Tensor, per_class: int, seed: int) -> Tensor:
-    """Indices of `per_class` random examples of each class; int64, ascending.
-
-    Raises ValueError when a class has fewer.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    drawn = []
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        if len(members) < per_class:
-            raise ValueError(
-                f"class {label} has {len(members)} examples, not {per_class}"
-            )
-        order = torch.randperm(len(members), generator=generator)
-        drawn.append(members[order[:per_class]])
-    return torch.cat(drawn).sort().values
-
-
 def scratch_accuracy(
-    build: Callable[[Recipe], nn.Module],
+    name: str,
+    build: Build,
     recipe: Recipe,
     train: Examples,
     test: Examples,
     transform: Transform,
-    store: Path,
     *,
-    retrain: bool = False,
     device: torch.device | str = "cpu",
     log: LiveLog | None = None,
+    **where: object,
 ) -> float:
     """Test accuracy, in [0, 1], of a network trained by `recipe` on `train`.
 
-    store: JSON file in which finished trainings are kept; looked up first unless
-        `retrain`, and added to after each training.
+    name: of what is kept. where: `folder`, `committed` and `anew` of `kept`.
     """
-    key = f"{experiment_key(recipe, train, None)}-{examples_hash(test)}"
-    known = read_json(store) or {}
-    if key in known and not retrain:
-        return known[key]["accuracy"]
-    torch.manual_seed(recipe.seed)
-    model = build(recipe).to(device, memory_format=torch.channels_last)
-    curve = train_from_scratch(model, recipe, train, None, transform, log=log)
-    _, accuracy = loss_and_accuracy(predict(model, test.inputs, transform), test.labels)
-    known[key] = {
-        "accuracy": accuracy,
-        "images": len(train),
-        "seconds": round(sum(epoch.seconds for epoch in curve), 1),
-        "date": str(datetime.date.today()),
-        "recipe": dataclasses.asdict(recipe),
-    }
-    write_text(store, json.dumps(known, indent=1) + "\n")
-    return accuracy
+    log = log or LiveLog()
+
+    def compute() -> State:
+        torch.manual_seed(recipe.seed)
+        model = build(recipe).to(device, memory_format=torch.channels_last)
+        curve = train_from_scratch(model, recipe, train, None, transform, log=log)
+        logits = predict(model, test.inputs, transform)
+        _, accuracy = loss_and_accuracy(logits, test.labels)
+        seconds = sum(epoch.seconds for epoch in curve)
+        return {"accuracy": accuracy, "seconds": seconds}
+
+    key = training_key(build, recipe, train, None, transform) | make_key(
+        test_images=test, code=[predict, loss_and_accuracy]
+    )
+    return kept(name, key, compute, say=log.line, **where)["accuracy"]
 
 
-def head_accuracy(train: Examples, validation: Examples, test: Examples) -> float:
+def head_accuracy(
+    name: str, train: Examples, validation: Examples, test: Examples
+) -> float:
     """Test accuracy, in [0, 1], of a new head on features of a frozen network.
 
     All three hold features. Learning rate, weight decay and standardisation are chosen
@@ -104,7 +78,7 @@ def head_accuracy(train: Examples, validation: Examples, test: Examples) -> floa
     """
     steps_an_epoch = -(-len(train) // HeadRecipe.batch_size)
     epochs = max(30, 300 // steps_an_epoch)
-    best = search(train, validation, epochs=epochs)[0].recipe
+    best = search(train, validation, epochs=epochs, name=name)[0].recipe
     head = nn.Linear(train.inputs.shape[1], 10)
     fit_head(head, best, train)
     with torch.no_grad():
@@ -116,28 +90,31 @@ def head_point(
     per_class: int, seeds: int, train: Examples, validation: Examples, test: Examples
 ) -> Point:
     """`head_accuracy` on `per_class` images of each class, drawn `seeds` times."""
-    drawn = [draw(train.labels, per_class, seed) for seed in range(1, seeds + 1)]
-    accuracies = [head_accuracy(train[index], validation, test) for index in drawn]
+    accuracies = []
+    for seed in range(1, seeds + 1):
+        few = train[draw(train.labels, per_class, seed)]
+        name = f"head-search-{per_class}-a-class-{seed}"
+        accuracies.append(head_accuracy(name, few, validation, test))
     return Point(per_class, tuple(accuracies))
 
 
 def scratch_point(
     per_class: int,
     seeds: int,
-    build: Callable[[Recipe], nn.Module],
+    build: Build,
     recipe: Recipe,
     train: Examples,
     test: Examples,
     transform: Transform,
-    store: Path,
     **options: object,
 ) -> Point:
     """`scratch_accuracy` on the same draws; each training with its draw's seed."""
     accuracies = []
     for seed in range(1, seeds + 1):
         few = train[draw(train.labels, per_class, seed)]
-        seeded = dataclasses.replace(recipe, seed=seed)
+        seeded = replace(recipe, seed=seed)
+        name = f"three_blocks_{per_class}_a_class_{seed}"
         accuracies.append(
-            scratch_accuracy(build, seeded, few, test, transform, store, **options)
+            scratch_accuracy(name, build, seeded, few, test, transform, **options)
         )
     return Point(per_class, tuple(accuracies))

@@ -8,19 +8,18 @@ whole network. The same goes for the logits of a network that is only evaluated.
 
 import hashlib
 import time
-import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from src.files import write_atomically
-from src.progress import LiveLog
-from src.project import CACHE
-from src.training import Transform, to_device
+from src.cifar10 import Transform
+from src.common.kept import State, kept, make_key, place
+from src.common.progress import LiveLog
+from src.common.project import CACHE
+from src.training import predict
 
 
 def fingerprint(model: nn.Module, exclude: str = "fc.") -> dict[str, str]:
@@ -48,7 +47,7 @@ def without_head(model: nn.Module) -> nn.Sequential:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class FrozenOutputs:
     """What a frozen network makes of some images.
 
     values: float32 [N, D], on the CPU. seconds: that computing them took when they
@@ -59,8 +58,7 @@ class Outputs:
     seconds: float
 
 
-@torch.no_grad()
-def outputs(
+def frozen_outputs(
     network: nn.Module,
     images: Tensor,
     transform: Transform,
@@ -68,54 +66,38 @@ def outputs(
     name: str,
     folder: Path = CACHE,
     chunk_size: int = 2500,
-    batch_size: int = 125,
     log: LiveLog | None = None,
-) -> Outputs:
+) -> FrozenOutputs:
     """The network's output for each image, computed once and kept.
 
     network: put into evaluation mode; evaluated in single precision.
     images: uint8 [N, 3, 32, 32]; transform: makes a batch of them the network's input.
-    name: of the log line and the cache; the rest of the cache's name is a fingerprint
-        of the network, its weights, the transform and the images.
-    folder: where each finished chunk of images is kept, so that an interruption loses
-        at most the current one. A damaged chunk is computed again.
+    name: of the log line, and of the files in `folder`, one for each chunk of images:
+        an interruption loses at most the current one. A damaged one is computed again.
     """
-    network.eval()
-    images = images.contiguous()
-    digest = hashlib.sha256(repr((network, transform, chunk_size)).encode())
-    for value in fingerprint(network, exclude="\0").values():
-        digest.update(value.encode())
-    digest.update(images.numpy())
-    cache = folder / f"{name.replace(' ', '-')}-{digest.hexdigest()[:16]}"
-    device = next(network.parameters()).device
+    log = log or LiveLog()
+    common = make_key(network=network, transform=transform, code=[predict])
+    name = name.replace(" ", "-")
+    chunks = images.split(chunk_size)
+    names = [f"{name}-{number:03d}" for number in range(len(chunks))]
+    keys = [common | make_key(images=chunk) for chunk in chunks]
+    places = [place(*named, folder) for named in zip(names, keys, strict=True)]
+    missing = sum(not path.is_file() for path in places)
+    numbers = range(len(chunks))
+    states = []
+    for number in log.track(numbers, name) if missing else numbers:
 
-    pieces = images.split(chunk_size)
-    paths = [cache / f"{number:03d}.npz" for number in range(len(pieces))]
-    chunks = [_read(path) for path in paths]
-    missing = [number for number, chunk in enumerate(chunks) if chunk is None]
-    for number in (log or LiveLog()).track(missing, name) if missing else []:
-        started = time.perf_counter()
-        parts = [
-            network(to_device(transform(batch), device)).float().cpu()
-            for batch in pieces[number].split(batch_size)
-        ]
-        values = torch.cat(parts).numpy()
-        chunks[number] = values, time.perf_counter() - started
-        _write(paths[number], *chunks[number])
-    return Outputs(
-        torch.from_numpy(np.concatenate([values for values, _ in chunks])),
-        sum(seconds for _, seconds in chunks),
+        def compute(chunk: Tensor = chunks[number]) -> State:
+            started = time.perf_counter()
+            values = predict(network, chunk, transform, batch_size=125)
+            return {"values": values, "seconds": time.perf_counter() - started}
+
+        # what changed is the same for every chunk, so it is said once
+        say = log.line if number == 0 else lambda _: None
+        states.append(
+            kept(names[number], keys[number], compute, folder=folder, say=say)
+        )
+    return FrozenOutputs(
+        torch.cat([state["values"] for state in states]),
+        sum(state["seconds"] for state in states),
     )
-
-
-def _write(path: Path, values: np.ndarray, seconds: float) -> None:
-    write_atomically(path, lambda file: np.savez(file, values=values, seconds=seconds))
-
-
-def _read(path: Path) -> tuple[np.ndarray, float] | None:
-    """A finished chunk, or None if it is absent or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as chunk:
-            return chunk["values"], float(chunk["seconds"])
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        return None

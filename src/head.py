@@ -5,9 +5,7 @@ problem, solved in seconds. How fast to learn, how strongly to pull the weights 
 and whether to standardise the features first is chosen on a validation split.
 """
 
-import hashlib
 import itertools
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -17,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from src.analysis import markdown_table
-from src.files import read_json, write_text
-from src.progress import LiveLog
-from src.project import CACHE, SEED
-from src.training import Epoch, Examples, loss_and_accuracy
+from src.cifar10 import Examples
+from src.common.kept import State, kept, make_key
+from src.common.progress import LiveLog
+from src.common.project import CACHE, SEED
+from src.common.tables import markdown_table
+from src.training import Epoch, loss_and_accuracy
 
 
 @dataclass(frozen=True)
@@ -126,12 +125,13 @@ def search(
     weight_decays: tuple[float, ...] = (1e-2, 1e-1, 1.0),
     standardise: tuple[bool, ...] = (False, True),
     epochs: int = 30,
+    name: str = "head-search",
     folder: Path = CACHE,
     log: LiveLog | None = None,
 ) -> list[Choice]:
     """Try every combination; best validation loss first.
 
-    The outcome is kept in `folder`, under a name made of all it depends on.
+    The outcome is kept in `folder`, in files that begin with `name`.
     """
     recipes = [
         HeadRecipe(rate, decay, standard, epochs)
@@ -139,22 +139,29 @@ def search(
             learning_rates, weight_decays, standardise
         )
     ]
-    digest = hashlib.sha256(repr(recipes).encode())
-    for part in (train.inputs, train.labels, validation.inputs, validation.labels):
-        digest.update(part.contiguous().numpy())
-    cache = folder / f"head-search-{digest.hexdigest()[:16]}.json"
-    rows = read_json(cache)
-    if rows is None:
+    log = log or LiveLog()
+
+    def compute() -> State:
         rows = []
-        for recipe in (log or LiveLog()).track(recipes, "head recipes"):
+        for recipe in log.track(recipes, "head recipes"):
             head = nn.Linear(train.inputs.shape[1], 10)
             fit_head(head, recipe, train)
             with torch.no_grad():
                 logits = head(validation.inputs)
-            loss, accuracy = loss_and_accuracy(logits, validation.labels)
-            rows.append([accuracy, loss])
-        write_text(cache, json.dumps(rows))
-    choices = [Choice(recipe, *row) for recipe, row in zip(recipes, rows, strict=True)]
+            rows.append(loss_and_accuracy(logits, validation.labels))
+        return {"rows": rows}
+
+    key = make_key(
+        recipes=recipes,
+        training_features=train,
+        validation_features=validation,
+        code=[fit_head, loss_and_accuracy],
+    )
+    rows = kept(name, key, compute, folder=folder, say=log.line)["rows"]
+    choices = [
+        Choice(recipe, accuracy, loss)
+        for recipe, (loss, accuracy) in zip(recipes, rows, strict=True)
+    ]
     return sorted(choices, key=lambda choice: choice.validation_loss)
 
 

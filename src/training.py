@@ -1,65 +1,20 @@
 """Training a network from scratch on images in memory: fast, seeded, resumable."""
 
-import dataclasses
-import datetime
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchvision.datasets import CIFAR10
 
-from src.checkpoints import read_checkpoint, write_checkpoint
-from src.progress import LiveLog
-from src.project import SEED
-
-Transform = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Inputs and their labels, int64 [N].
-
-    inputs: images, uint8 [N, 3, 32, 32], or features of them, float32 [N, D].
-    """
-
-    inputs: Tensor
-    labels: Tensor
-
-    def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.labels):
-            raise ValueError(f"{len(self.inputs)} inputs, {len(self.labels)} labels")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: Tensor | slice) -> "Examples":
-        return Examples(self.inputs[index], self.labels[index])
-
-
-def as_examples(dataset: CIFAR10) -> Examples:
-    """All images of a CIFAR-10 dataset at once, as uint8 [N, 3, 32, 32]."""
-    images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
-    return Examples(images, torch.tensor(dataset.targets))
-
-
-def hold_out(
-    data: Examples, fraction: float = 0.1, seed: int = SEED
-) -> tuple[Examples, Examples]:
-    """Divide at random into training and validation, every class alike."""
-    generator = torch.Generator().manual_seed(seed)
-    held_out = torch.zeros(len(data), dtype=torch.bool)
-    for label in data.labels.unique():
-        members = (data.labels == label).nonzero().flatten()
-        shuffled = members[torch.randperm(len(members), generator=generator)]
-        held_out[shuffled[: round(fraction * len(members))]] = True
-    return data[~held_out], data[held_out]
+from src.cifar10 import Examples, Transform
+from src.common.kept import Key, State, kept, make_key, place, resume, save_progress
+from src.common.machine import provenance
+from src.common.progress import LiveLog
+from src.common.project import CACHE, SEED
 
 
 @dataclass(frozen=True)
@@ -91,11 +46,6 @@ class Recipe:
         peak = max(1, round(self.warm_up * steps))
         part = min((step + 1) / peak, (steps - step) / max(1, steps - peak))
         return max(0.0, part) * self.peak_learning_rate
-
-    def key(self) -> str:
-        """Short fingerprint; differs when any field does."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -142,9 +92,10 @@ def predict(
     return torch.cat(logits)
 
 
-def to_device(inputs: Tensor, device: torch.device) -> Tensor:
-    """Channels last, the order in which convolutions are fastest on CPUs and GPUs."""
-    return inputs.to(device, memory_format=torch.channels_last)
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor there; images channels last, the order convolutions are fastest in."""
+    layout = torch.channels_last if tensor.ndim == 4 else torch.preserve_format
+    return tensor.to(device, memory_format=layout)
 
 
 def make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -179,15 +130,15 @@ def train_from_scratch(
     validation: Examples | None,
     transform: Transform,
     *,
-    checkpoint: Path | None = None,
+    partial: Path | None = None,
     log: LiveLog | None = None,
 ) -> list[Epoch]:
     """Train `model` in place for `recipe.epochs` epochs; return its learning curve.
 
     transform: uint8 [B, 3, 32, 32] to the network's input.
-    checkpoint: where the state is kept after each epoch. If a checkpoint of the same
-        recipe and data is there, training goes on from it, and ends up with exactly
-        what an uninterrupted training gives.
+    partial: where the state is kept after each epoch. If one is there, training goes on
+        from it, and ends up with exactly what an uninterrupted training gives. Its
+        name must tell the data and recipe, as that of `kept.place` does.
     validation: measured after each epoch; nan in the curve without one.
     Training accuracy and loss are those of the epoch's augmented batches, as they were
     seen during training; the loss includes label smoothing.
@@ -196,9 +147,9 @@ def train_from_scratch(
     device = next(model.parameters()).device
     steps_per_epoch = -(-len(train) // recipe.batch_size)
     optimiser = make_optimiser(model, recipe)
-    stateful = {"model": model, "optimiser": optimiser}
-    key = experiment_key(recipe, train, validation)
-    history = _resume(checkpoint, key, stateful)
+    parts = {"model": model, "optimiser": optimiser}
+    kept_rows = resume(partial, parts).get("history", []) if partial else []
+    history = [Epoch(**row) for row in kept_rows]
     if history:
         log.line(f"(epochs 1 to {len(history)} resumed from a checkpoint)")
 
@@ -240,8 +191,8 @@ def train_from_scratch(
         )
         history.append(epoch)
         log.line(format_epoch(epoch))
-        if checkpoint:
-            _save(checkpoint, key, stateful, history)
+        if partial:
+            save_progress(partial, parts, history=list(map(asdict, history)))
     return history
 
 
@@ -270,98 +221,110 @@ def format_epoch(epoch: Epoch) -> str:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network trained from scratch, and the record of how that went."""
+    """A trained network in evaluation mode, and the record of how that went."""
 
     model: nn.Module
-    curve: list[Epoch]
+    history: list  # a row for each round of the training
     seconds: float
-    made_with: str  # "2026-11-22, torch 2.15.0, cpu with 2 threads"
-    loaded: bool  # from a finished checkpoint, rather than trained just now
+    provenance: dict[str, str]  # versions, device and date of the training
+    loaded: bool  # it was kept, rather than trained just now
+
+
+def keep_trained(
+    name: str,
+    key: Key,
+    model: nn.Module,
+    fit: Callable[[Path], tuple[list, float]],
+    *,
+    half: bool = False,
+    folder: Path = CACHE,
+    committed: Path | None = None,
+    anew: bool = False,
+    log: LiveLog | None = None,
+) -> Trained:
+    """Load what `fit` made of `model` under this key (see kept.py); else call it now.
+
+    fit: trains the model in place and returns the history and the seconds it took; it
+        is given the file in which to keep unfinished training.
+    half: keep the weights in half precision. What is returned after training was
+        rounded the same way, so that both ways give the same network.
+    folder, committed, anew: of `kept`.
+    """
+    partial = place(f"{name}.partial", key, folder)
+    loaded = True
+
+    def train() -> State:
+        nonlocal loaded
+        loaded = False
+        history, seconds = fit(partial)
+        weights = {
+            name: value.half() if half and value.is_floating_point() else value
+            for name, value in model.state_dict().items()
+        }
+        device = next(model.parameters()).device
+        return {
+            "model": weights,
+            "history": history,
+            "seconds": seconds,
+            "provenance": provenance(device),
+        }
+
+    say = (log or LiveLog()).line
+    state = kept(
+        name, key, train, folder=folder, committed=committed, anew=anew, say=say
+    )
+    partial.unlink(missing_ok=True)
+    model.load_state_dict(state.pop("model"))
+    return Trained(model.eval(), **state, loaded=loaded)
+
+
+Build = Callable[[Recipe], nn.Module]
+
+
+def training_key(
+    build: Build,
+    recipe: Recipe,
+    train: Examples,
+    validation: Examples | None,
+    transform: Transform,
+) -> Key:
+    """All that a training from scratch depends on."""
+    return make_key(
+        recipe=recipe,
+        training_images=train,
+        validation_images=validation,
+        transform=transform,
+        code=[build, train_from_scratch],
+        without=(format_epoch,),
+    )
 
 
 def train_or_load(
-    build: Callable[[], nn.Module],
+    name: str,
+    build: Build,
     recipe: Recipe,
     train: Examples,
     validation: Examples,
     transform: Transform,
-    finished: Path,
     *,
-    retrain: bool = False,
     device: torch.device | str = "cpu",
     log: LiveLog | None = None,
+    **where: object,
 ) -> Trained:
-    """Load the finished checkpoint if it fits recipe and data; else train and save it.
+    """`train_from_scratch`, or what it gave earlier; the history is of `Epoch`s.
 
     build: returns the network as it is before training; called after seeding.
-    finished: the checkpoint, weights in half precision. What is returned after training
-        was rounded the same way, so that both ways give the same network.
-    retrain: train even if a fitting checkpoint is there.
+    where: `folder`, `committed` and `anew` of `kept`.
     """
     torch.manual_seed(recipe.seed)
-    model = build().to(device, memory_format=torch.channels_last)
-    key = experiment_key(recipe, train, validation)
-    state = None if retrain else _read_finished(finished, key)
-    loaded = state is not None
-    if not loaded:
-        partial = finished.with_suffix(".partial.pt")
+    model = build(recipe).to(device, memory_format=torch.channels_last)
+    key = training_key(build, recipe, train, validation, transform)
+
+    def fit(partial: Path) -> tuple[list, float]:
         curve = train_from_scratch(
-            model, recipe, train, validation, transform, checkpoint=partial, log=log
+            model, recipe, train, validation, transform, partial=partial, log=log
         )
-        state = {
-            "key": key,
-            "recipe": dataclasses.asdict(recipe),
-            "model": {
-                name: value.half() if value.is_floating_point() else value
-                for name, value in model.state_dict().items()
-            },
-            "curve": [dataclasses.asdict(epoch) for epoch in curve],
-            "made_with": (
-                f"{datetime.date.today()}, torch {torch.__version__}, "
-                f"{torch.device(device).type} with {torch.get_num_threads()} threads"
-            ),
-        }
-        write_checkpoint(finished, state)
-        partial.unlink(missing_ok=True)
-    model.load_state_dict(state["model"])
-    curve = [Epoch(**row) for row in state["curve"]]
-    seconds = sum(epoch.seconds for epoch in curve)
-    return Trained(model.eval(), curve, seconds, state["made_with"], loaded)
+        return list(map(asdict, curve)), sum(epoch.seconds for epoch in curve)
 
-
-def _read_finished(path: Path, key: str) -> dict | None:
-    """What `train_or_load` saved, if it was with this key."""
-    state = read_checkpoint(path)
-    return state if state.get("key") == key else None
-
-
-def experiment_key(recipe: Recipe, train: Examples, validation: Examples | None) -> str:
-    """Fingerprint of all that a training depends on."""
-    splits = [train] if validation is None else [train, validation]
-    return "-".join([recipe.key(), *map(examples_hash, splits)])
-
-
-def examples_hash(examples: Examples) -> str:
-    """Short fingerprint of inputs and labels."""
-    digest = hashlib.sha256(examples.inputs.contiguous().numpy())
-    digest.update(examples.labels.contiguous().numpy())
-    return digest.hexdigest()[:12]
-
-
-def _save(path: Path, key: str, stateful: dict, history: list[Epoch]) -> None:
-    state = {name: part.state_dict() for name, part in stateful.items()}
-    state |= {"key": key, "history": [dataclasses.asdict(epoch) for epoch in history]}
-    write_checkpoint(path, state)
-
-
-def _resume(path: Path | None, key: str, stateful: dict) -> list[Epoch]:
-    """Load what `_save` saved into `stateful`; an empty history if there is none."""
-    state = read_checkpoint(path) if path is not None else {}
-    if not state:
-        return []
-    if state.get("key") != key:
-        print(f"{path.name} belongs to another recipe or data; training starts anew")
-        return []
-    for name, part in stateful.items():
-        part.load_state_dict(state[name])
-    return [Epoch(**row) for row in state["history"]]
+    trained = keep_trained(name, key, model, fit, half=True, log=log, **where)
+    return replace(trained, history=[Epoch(**row) for row in trained.history])

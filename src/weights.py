@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torchvision.models import ResNet, ResNet18_Weights, resnet18
 
-from src.downloads import SourceFailed, download, reason
-from src.files import file_hash
-from src.project import FAST, WEIGHTS
+from src.common.downloads import SourceFailed, download, reason
+from src.common.files import file_hash
+from src.common.project import FAST, WEIGHTS
 
 OFFICIAL = ResNet18_Weights.IMAGENET1K_V1
 #: Its file's name ends in the first digits of its SHA-256.

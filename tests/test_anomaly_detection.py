@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn, tensor
 
-from src.vision_tasks.anomaly_detection import (
+from src.vision_tasks.street.scenes import Scenes, make_scenes
+from src.vision_tasks.tasks.anomaly_detection import (
     AnomalyDetection,
     AnomalyDetector,
     auroc,
@@ -17,7 +18,6 @@ from src.vision_tasks.anomaly_detection import (
     texture,
     z_scores,
 )
-from src.vision_tasks.scenes import Scenes, make_scenes
 
 TASK = AnomalyDetection()
 

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from src import answers, results
 from src.cifar10 import CLASSES
-from src.project import ROOT
+from src.commands import answers
+from src.common import results
+from src.common.project import ROOT
 
 PAIRS = [
     (page, page.replace(".md", ".he.md"))

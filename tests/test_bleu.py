@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from src.vision_tasks.bleu import bleu
+from src.vision_tasks.shared.bleu import bleu
 
 
 def test_equal_sentences_score_one():

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from src import cifar10, downloads
+from src import cifar10
 from src.cifar10 import (
     CLASSES,
     DataUnavailable,
@@ -31,8 +31,9 @@ from src.cifar10 import (
     load,
     write_batch,
 )
-from src.files import file_hash
-from src.project import DATA, SAMPLE
+from src.common import downloads
+from src.common.files import file_hash
+from src.common.project import DATA, SAMPLE
 
 BATCHES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
 ROWS = 3  # images of a batch

@@ -246,7 +246,7 @@ def test_a_terminal_shows_the_live_line(project, make_notebook):
     make_notebook(
         project / "notebooks/q1_convolution.ipynb",
         "import sys, time\nsys.path.insert(0, '..')\n"
-        "from src.progress import LiveLog\n"
+        "from src.common.progress import LiveLog\n"
         "for _ in LiveLog().track(range(4), 'epoch 1'):\n    time.sleep(0.7)",
     )
     ours, theirs = pty.openpty()

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn, tensor
 
-from src.vision_tasks.depth_estimation import (
+from src.vision_tasks.street.scenes import Scenes, make_scenes
+from src.vision_tasks.tasks.depth_estimation import (
     FARTHEST,
     NEAREST,
     DepthEstimation,
@@ -15,7 +16,6 @@ from src.vision_tasks.depth_estimation import (
     depth_metrics,
     log_depth_loss,
 )
-from src.vision_tasks.scenes import Scenes, make_scenes
 
 TASK = DepthEstimation()
 

@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from src import downloads
-from src.downloads import SourceFailed, download, reason, with_retry
+from src.common import downloads
+from src.common.downloads import SourceFailed, download, reason, with_retry
 
 BODY = bytes(range(256)) * 10_000  # 2.4 MB, several blocks
 SHA256 = hashlib.sha256(BODY).hexdigest()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from src import environment
-from src.environment import SetupError
+from src.commands import environment
+from src.commands.environment import SetupError
 
 ROOT = environment.ROOT
 PINS = {"torch": "2.15.0", "jupyter": "1.1.1", "tqdm": "4.70.1"}

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from src import head as head_module
+from src.common.progress import LiveLog
 from src.head import HeadRecipe, fit_head, fold_standardisation, search
-from src.progress import LiveLog
 from src.training import Examples
 
 RECIPE = HeadRecipe(learning_rate=0.01, epochs=20, batch_size=50)

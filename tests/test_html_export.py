@@ -12,7 +12,7 @@ import sympy
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from src.html_export import (
+from src.commands.html_export import (
     FormulaError,
     NotSelfContained,
     external_resources,
@@ -20,8 +20,8 @@ from src.html_export import (
     notebook_to_html,
     page_to_html,
 )
-from src.notebooks import NAMES
-from src.project import ANSWERS, NOTEBOOKS
+from src.commands.notebooks import NAMES
+from src.common.project import ANSWERS, NOTEBOOKS
 
 #: The smallest PNG there is: one transparent pixel.
 PNG = (

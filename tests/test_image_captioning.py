@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from src.vision_tasks.image_captioning import (
+from src.vision_tasks.street.scenes import make_scenes
+from src.vision_tasks.tasks.image_captioning import (
     END,
     LENGTH,
     PAD,
@@ -20,7 +21,6 @@ from src.vision_tasks.image_captioning import (
     mirrored,
     share_equal,
 )
-from src.vision_tasks.scenes import make_scenes
 
 TASK = ImageCaptioning()
 
@@ -48,8 +48,8 @@ def test_tokens_by_hand():
 
 def test_every_caption_of_the_scenes_can_be_said():
     """Also the rarest words, so straight from the grammar and not from scenes."""
-    from src.vision_tasks import captions, world
-    from src.vision_tasks.motion import Road
+    from src.vision_tasks.street import captions, world
+    from src.vision_tasks.street.motion import Road
 
     sentences = []
     for name in captions._WEATHERS:

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from src.vision_tasks.image_inpainting import (
+from src.vision_tasks.shared.image_quality import psnr
+from src.vision_tasks.street.scenes import make_scenes
+from src.vision_tasks.tasks.image_inpainting import (
     NUMBERS,
     ImageInpainting,
     Inpainted,
@@ -17,8 +19,6 @@ from src.vision_tasks.image_inpainting import (
     mean_fill,
     mean_psnr,
 )
-from src.vision_tasks.image_quality import psnr
-from src.vision_tasks.scenes import make_scenes
 
 TASK = ImageInpainting()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.vision_tasks.image_quality import psnr, ssim
+from src.vision_tasks.shared.image_quality import psnr, ssim
 
 
 def test_psnr_by_hand():

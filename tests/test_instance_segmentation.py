@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import tensor
 
-from src.vision_tasks.instance_segmentation import (
+from src.vision_tasks.street.scenes import Scenes, make_scenes
+from src.vision_tasks.tasks.instance_segmentation import (
     MARGIN,
     InstanceOutput,
     InstanceSegmentation,
@@ -17,7 +18,6 @@ from src.vision_tasks.instance_segmentation import (
     true_masks,
     within,
 )
-from src.vision_tasks.scenes import Scenes, make_scenes
 
 TASK = InstanceSegmentation()
 #: One image of 32 x 32 with two cars side by side, that touch, and a row of padding.

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nan, nn, tensor
 
-from src.vision_tasks.lane_detection import (
+from src.vision_tasks.street.scenes import Scenes, make_scenes
+from src.vision_tasks.street.vocabulary import LANE_ROWS
+from src.vision_tasks.tasks.lane_detection import (
     CELLS,
     TOLERANCE,
     LaneDetection,
@@ -20,7 +22,6 @@ from src.vision_tasks.lane_detection import (
     probabilities,
     true_lines,
 )
-from src.vision_tasks.scenes import LANE_ROWS, Scenes, make_scenes
 
 TASK = LaneDetection()
 

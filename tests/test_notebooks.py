@@ -13,9 +13,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from src import notebooks
-from src.notebooks import NotebookFailed
-from src.project import NOTEBOOKS, ROOT
+from src.commands import notebooks
+from src.commands.notebooks import NotebookFailed
+from src.common.project import NOTEBOOKS, ROOT
 
 COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
 

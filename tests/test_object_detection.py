@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import Tensor, tensor
 
-from src.vision_tasks.average_precision import (
+from src.vision_tasks.shared.average_precision import (
     Matchable,
     average_precision,
     average_precisions,
     mask_iou,
     right,
 )
-from src.vision_tasks.object_detection import (
+from src.vision_tasks.street.scenes import Scenes, make_scenes
+from src.vision_tasks.tasks.object_detection import (
     Detector,
     DetectorOutput,
     ObjectDetection,
@@ -25,7 +26,6 @@ from src.vision_tasks.object_detection import (
     mirror_scenes,
     typical_objects,
 )
-from src.vision_tasks.scenes import Scenes, make_scenes
 
 TASK = ObjectDetection()
 #: Two images of 64 x 96 with a bus and a pedestrian, and with a car.

@@ -7,7 +7,8 @@ import torch
 from torch import nn, tensor
 from torch.nn.functional import normalize
 
-from src.vision_tasks.optical_flow import (
+from src.vision_tasks.street.scenes import Scenes, make_scenes
+from src.vision_tasks.tasks.optical_flow import (
     Flow,
     FlowNet,
     OpticalFlow,
@@ -16,7 +17,6 @@ from src.vision_tasks.optical_flow import (
     enlarge,
     warp,
 )
-from src.vision_tasks.scenes import Scenes, make_scenes
 
 TASK = OpticalFlow()
 

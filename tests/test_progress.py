@@ -3,13 +3,13 @@
 import nbformat
 import pytest
 
-from src import notebooks
-from src.progress import LiveLog
-from src.project import ROOT
+from src.commands import notebooks
+from src.common.progress import LiveLog
+from src.common.project import ROOT
 
 SET_UP = f"""import sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from src.progress import LiveLog"""
+from src.common.progress import LiveLog"""
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import json
 import nbformat
 import pytest
 
-from src import results
-from src.project import DATA, NOTEBOOKS
+from src.common import results
+from src.common.project import DATA, NOTEBOOKS
 
 
 def test_sections_are_replaced_and_others_kept(tmp_path):

@@ -8,25 +8,27 @@ import pytest
 import torch
 from torch.nn.functional import grid_sample
 
-from src.progress import LiveLog
-from src.vision_tasks import scenes as scenes_module
-from src.vision_tasks.motion import FUTURE, NOW, PAST, TIMES, parked
-from src.vision_tasks.rendering import build_scenery, flow, render
-from src.vision_tasks.scenes import (
-    FUTURE_STEPS,
-    LANE_ROWS,
-    MAX_OBJECTS,
+from src.common.progress import LiveLog
+from src.vision_tasks.street import scenes as scenes_module
+from src.vision_tasks.street.motion import FUTURE, NOW, PAST, TIMES, parked
+from src.vision_tasks.street.rendering import build_scenery, flow, render
+from src.vision_tasks.street.scenes import (
     MIN_ANOMALY,
     MIN_SEEN,
-    OBJECT_CLASSES,
-    PAST_STEPS,
-    SEMANTIC_CLASSES,
-    STEP_SECONDS,
     Scenes,
     load_scenes,
     make_scenes,
 )
-from src.vision_tasks.world import CAMERA_HEIGHT, Body, sample_world
+from src.vision_tasks.street.vocabulary import (
+    FUTURE_STEPS,
+    LANE_ROWS,
+    MAX_OBJECTS,
+    OBJECT_CLASSES,
+    PAST_STEPS,
+    SEMANTIC_CLASSES,
+    STEP_SECONDS,
+)
+from src.vision_tasks.street.world import CAMERA_HEIGHT, Body, sample_world
 
 ROAD, MARKING, PAVEMENT, GRASS, SKY = range(5)
 SIZE = 96

@@ -7,8 +7,9 @@ import torch
 from torch import nn, tensor
 from torch.nn.functional import one_hot
 
-from src.vision_tasks.scenes import SEMANTIC_CLASSES, Scenes, make_scenes
-from src.vision_tasks.semantic_segmentation import (
+from src.vision_tasks.street.scenes import Scenes, make_scenes
+from src.vision_tasks.street.vocabulary import SEMANTIC_CLASSES
+from src.vision_tasks.tasks.semantic_segmentation import (
     Segmenter,
     SemanticSegmentation,
     class_iou,

@@ -15,11 +15,12 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from src import __main__ as commands
-from src import answers, results, submission
-from src.files import file_hash
-from src.notebooks import NAMES, execute
-from src.project import ROOT
-from src.submission import link_problem, prepare, write_zip
+from src.commands import answers, submission
+from src.commands.notebooks import NAMES, execute
+from src.commands.submission import link_problem, prepare, write_zip
+from src.common import results
+from src.common.files import file_hash
+from src.common.project import ROOT
 
 VIDEO = "https://zoom.us/rec/share/abc?pwd=1"
 SOURCE = "from src.conv import kernel\nkernel"

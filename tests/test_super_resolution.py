@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
-from src.vision_tasks.image_quality import psnr
-from src.vision_tasks.real_images import real_images, some_real
-from src.vision_tasks.scenes import make_scenes
-from src.vision_tasks.super_resolution import (
+from src.vision_tasks.shared.image_quality import psnr
+from src.vision_tasks.shared.real_images import real_images, some_real
+from src.vision_tasks.street.scenes import make_scenes
+from src.vision_tasks.tasks.super_resolution import (
     EPSILON,
     SuperResolution,
     SuperResolver,

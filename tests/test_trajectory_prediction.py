@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import tensor
 
-from src.vision_tasks.scenes import FUTURE_STEPS, PAST_STEPS, Scenes, make_scenes
-from src.vision_tasks.trajectory_prediction import (
+from src.vision_tasks.street.scenes import Scenes, make_scenes
+from src.vision_tasks.street.vocabulary import FUTURE_STEPS, PAST_STEPS
+from src.vision_tasks.tasks.trajectory_prediction import (
     Futures,
     TrajectoryPrediction,
     TrajectoryPredictor,

@@ -13,10 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.vision_tasks import TASKS, command, guide, training
-from src.vision_tasks.encoder import Decoder, Encoder, check_images
-from src.vision_tasks.scenes import OBJECT_CLASSES, Scenes, load_scenes, make_scenes
-from src.vision_tasks.task import Recipe, mirror_half
+from src.vision_tasks import TASKS, command
+from src.vision_tasks.pages import guide
+from src.vision_tasks.shared import training
+from src.vision_tasks.shared.encoder import Decoder, Encoder, check_images
+from src.vision_tasks.shared.task import Recipe, mirror_half
+from src.vision_tasks.street.scenes import Scenes, load_scenes, make_scenes
+from src.vision_tasks.street.vocabulary import OBJECT_CLASSES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "answers/vision_tasks"

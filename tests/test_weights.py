@@ -8,8 +8,9 @@ import torch
 from torchvision.models import resnet18
 from torchvision.transforms import functional as transforms
 
-from src import cifar10, downloads, weights
-from src.files import file_hash
+from src import cifar10, weights
+from src.common import downloads
+from src.common.files import file_hash
 from src.weights import WeightsUnavailable, load_pretrained
 
 

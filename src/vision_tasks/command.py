@@ -10,18 +10,18 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from torch import nn
 
-from src import machine
-from src.checkpoints import read_checkpoint
-from src.files import write_atomically
-from src.progress import LiveLog
-from src.project import CACHE
-from src.vision_tasks import TASKS, guide, overview
-from src.vision_tasks.guide import Result
-from src.vision_tasks.scenes import Scenes, load_scenes
-from src.vision_tasks.task import Task
-from src.vision_tasks.training import train
-from src.weights import load_pretrained
+from src.common.files import write_atomically
+from src.common.machine import peak_memory_gib
+from src.common.project import CACHE
+from src.vision_tasks import TASKS
+from src.vision_tasks.pages import guide, overview
+from src.vision_tasks.pages.guide import Result
+from src.vision_tasks.shared.encoder import start_weights
+from src.vision_tasks.shared.task import Task
+from src.vision_tasks.shared.training import train_task
+from src.vision_tasks.street.scenes import Scenes, load_scenes
 
 #: Scenes and steps of `--fast`, which shows that everything works, not how well.
 FAST_SCENES, FAST_SIZE, FAST_STEPS, FAST_BATCH = 24, 64, 3, 4
@@ -50,13 +50,20 @@ def main(args: list[str]) -> int:
     parser.add_argument(
         "--retrain", action="store_true", help="train anew what was trained before"
     )
+    parser.add_argument(
+        "--pages",
+        action="store_true",
+        help="only bring the pages up to date with the recorded results",
+    )
     options = parser.parse_args(args)
-    names = options.task or list(TASKS)
+    names = list(dict.fromkeys(options.task or TASKS))
     if unknown := [name for name in names if name not in TASKS]:
         parser.error(
             f"no task is called {', '.join(map(repr, unknown))}; "
             f"there are {', '.join(TASKS)}"
         )
+    if options.pages:
+        return bring_pages_up_to_date()
     work = CACHE / "fast" / "vision" if options.fast else CACHE / "vision"
     folder = work if options.fast else guide.FOLDER
     scenes = functools.cache(
@@ -66,40 +73,49 @@ def main(args: list[str]) -> int:
         if options.fast
         else load_scenes
     )
-    results_path = folder / guide.RESULTS_NAME
-    load_pretrained(allow_download=False)  # says which weights the encoders start from
+    start_weights()  # says which they are
     started = time.perf_counter()
-    for name in dict.fromkeys(names):
-        task = TASKS[name]
-        if options.fast:
-            task = shortened(task)
-        checkpoint = work / f"{name}.pt"
-        if options.retrain or options.fast:
-            checkpoint.unlink(missing_ok=True)
-        result, figure = carry_out(task, scenes, checkpoint)
-        save(figure, folder / "figures" / f"{name}.png")
-        guide.record(name, result, results_path)
+    models = {}
+    for name in names:
+        task = shortened(TASKS[name]) if options.fast else TASKS[name]
+        anew = options.retrain or options.fast
+        result, models[name] = carry_out(task, scenes, work, anew)
+        figure = task.figure(models[name], scenes(task.test_split))
+        save_figure(figure, folder / "figures" / f"{name}.png")
+        guide.record_task(name, result, folder / guide.RESULTS_NAME)
         print(guide.summary(name, result), flush=True)
-    draw_overview(work, folder, scenes)
+    if set(models) == set(TASKS):
+        scene = overview.choose(scenes("anomalies"))
+        for which, figure in {
+            "all_truths": overview.truths(scene),
+            "all_predictions": overview.predictions(scene, models),
+        }.items():
+            save_figure(figure, folder / "figures" / f"{which}.png")
     minutes = (time.perf_counter() - started) / 60
-    print(f"\n{minutes:.1f} minutes, {machine.peak_memory():.1f} GiB at most")
+    print(f"\n{minutes:.1f} minutes, {peak_memory_gib():.1f} GiB at most")
     if options.fast:
         print("A trial on few scenes: nothing in answers/ was changed.")
         return 0
-    for page in guide.write():
+    return bring_pages_up_to_date()
+
+
+def bring_pages_up_to_date() -> int:
+    """Write those pages anew that differ from what was recorded, and say which."""
+    for page in guide.update_pages():
         print(f"{page} brought up to date")
     return 0
 
 
 def carry_out(
-    task: Task, scenes: Callable[[str], Scenes], checkpoint: Path
-) -> tuple[Result, Figure]:
-    """Train a task, or load what was trained; measure it on its test scenes; draw it.
+    task: Task, scenes: Callable[[str], Scenes], folder: Path, anew: bool
+) -> tuple[Result, nn.Module]:
+    """Train a task, or load what was trained; measure it on its test scenes.
 
-    scenes: of a split, by its name.
+    scenes: of a split, by its name. folder: where trained models are kept. anew: train
+    whatever is there. Returns the model too.
     """
     learning, test = scenes("train"), scenes(task.test_split)
-    trained = train(task, learning, task.recipe, checkpoint, LiveLog())
+    trained = train_task(task, learning, task.recipe, folder, anew=anew)
     started = time.perf_counter()
     measures = task.measure(trained.model, test)
     baselines = task.baselines(task.training_scenes(learning), test)
@@ -113,14 +129,14 @@ def carry_out(
         seed=task.recipe.seed,
         measures=measures,
         baselines=baselines,
-        losses=trained.losses,
+        losses=trained.history,
         parameters=sum(p.numel() for p in trained.model.parameters()),
         recipe=dataclasses.asdict(task.recipe),
         training_scenes=len(learning),
         test_scenes=len(test),
         provenance=trained.provenance,
     )
-    return result, task.figure(trained.model, test)
+    return result, trained.model
 
 
 def shortened(task: Task) -> Task:
@@ -132,24 +148,7 @@ def shortened(task: Task) -> Task:
     return short
 
 
-def draw_overview(work: Path, folder: Path, scenes: Callable[[str], Scenes]) -> None:
-    """One scene with all truths, and with all predictions, once all are trained."""
-    models = {}
-    for name, task in TASKS.items():
-        state = read_checkpoint(work / f"{name}.pt")
-        if not state:
-            return
-        model = task.build_model()
-        model.load_state_dict(state["model"])
-        models[name] = model.eval()
-    scene = overview.choose(scenes("anomalies"))
-    save(overview.truths(scene), folder / "figures" / "all_truths.png")
-    save(
-        overview.predictions(scene, models), folder / "figures" / "all_predictions.png"
-    )
-
-
-def save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Keep a figure as PNG, whole or not at all, and close it."""
     write_atomically(path, lambda file: figure.savefig(file, format="png"))
     plt.close(figure)

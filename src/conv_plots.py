@@ -1,0 +1,215 @@
+"""The figures of questions 1 and 2: windows, filters, costs.
+
+Each function draws one figure from plain data and returns it; none computes a result.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from src.plots import BLUE, GREEN, GREY, ORANGE, hide_axes
+
+# --- question 2 ---
+
+
+def backpropagation_windows() -> Figure:
+    """A 3×3 image and a 2×1 kernel: what slides over what, forward and backward.
+
+    Three matrices side by side, some windows outlined on each: the output, the kernel's
+    gradient, and the image's gradient, with its border of zeros shaded.
+    """
+    image = _indexed("$x_{i,j}$", rows=3, columns=3)
+    zeros = [["0"] * 3]
+    output_grad = _indexed(r"$\dfrac{\partial C}{\partial y_{i,j}}$", rows=2, columns=3)
+    figure, axes = plt.subplots(1, 3, figsize=(9.5, 5.7))
+    _windows_on(
+        axes[0],
+        "Output:\n$K$ slides over $X$",
+        image,
+        {
+            "$y_{1,1}=k_{1,1}x_{1,1}+k_{2,1}x_{2,1}$": (0, 0, 2, 1),
+            "$y_{2,1}=k_{1,1}x_{2,1}+k_{2,1}x_{3,1}$": (1, 0, 2, 1),
+        },
+    )
+    _windows_on(
+        axes[1],
+        "Kernel's gradient:\n" r"$\partial C/\partial Y$ slides over $X$",
+        image,
+        {
+            r"$\partial C/\partial k_{1,1}$": (0, 0, 2, 3),
+            r"$\partial C/\partial k_{2,1}$": (1, 0, 2, 3),
+        },
+    )
+    _windows_on(
+        axes[2],
+        "Image's gradient: flipped $K$\n" r"slides over padded $\partial C/\partial Y$",
+        zeros + output_grad + zeros,
+        {
+            r"$\partial C/\partial x_{1,1}$": (0, 0, 2, 1),
+            r"$\partial C/\partial x_{2,2}$": (1, 1, 2, 1),
+            r"$\partial C/\partial x_{3,3}$": (2, 2, 2, 1),
+        },
+    )
+    for axis in axes:  # one scale for all, each matrix in the middle
+        middle = sum(axis.get_ylim()) / 2
+        axis.set(ylim=(middle + 2.05, middle - 2.05), aspect=1)
+    return figure
+
+
+def _indexed(symbol: str, rows: int, columns: int) -> list[list[str]]:
+    """A matrix of labels, each with its own indices, from 1, in place of i,j."""
+    return [
+        [symbol.replace("i,j", f"{i},{j}") for j in range(1, columns + 1)]
+        for i in range(1, rows + 1)
+    ]
+
+
+def _windows_on(
+    axis: Axes,
+    title: str,
+    cells: list[list[str]],
+    windows: dict[str, tuple[int, int, int, int]],
+) -> None:
+    """Draw a matrix of labels, "0" shaded, and outline windows on it.
+
+    windows: (row, column, height, width), counted from 0, of each, by its name. Those
+    that overlap stay apart by their insets, and differ in line style as in colour.
+    """
+    for row, labels in enumerate(cells):
+        for column, label in enumerate(labels):
+            shade = "#e6e6e6" if label == "0" else "white"
+            axis.add_patch(
+                Rectangle((column, row), 1, 1, facecolor=shade, edgecolor="#b0b0b0")
+            )
+            centre = (column + 0.5, row + 0.5)
+            axis.text(*centre, label, ha="center", va="center", size=13)
+    outlines = [(BLUE, "-", 0.05), (ORANGE, "--", 0.11), (GREEN, ":", 0.11)]
+    for (name, window), outline in zip(windows.items(), outlines, strict=False):
+        row, column, height, width = window
+        colour, style, inset = outline
+        axis.add_patch(
+            Rectangle(
+                (column + inset, row + inset),
+                width - 2 * inset,
+                height - 2 * inset,
+                fill=False,
+                edgecolor=colour,
+                linestyle=style,
+                linewidth=2.5,
+                label=name,
+            )
+        )
+    axis.set(
+        xlim=(-0.05, len(cells[0]) + 0.05), ylim=(len(cells) + 0.05, -0.05), title=title
+    )
+    axis.axis("off")
+    if windows:
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=11)
+
+
+# --- question 1 ---
+
+
+def windows_of_a_convolution(
+    padded: Sequence[Sequence[int]],
+    kernel: Sequence[Sequence[int]],
+    output: Sequence[Sequence[int]],
+    stride: int,
+) -> Figure:
+    """A padded image, a kernel and their output as matrices of whole numbers.
+
+    Three of the windows, the first two and the last, are outlined in the padded image,
+    and the output that each of them gives is outlined in the same way.
+    """
+    size = (len(kernel), len(kernel[0]))
+    in_image, in_output = {}, {}
+    for row, column in _three_windows(output):
+        name = f"$y_{{{row},{column}}}$"
+        in_image[name] = (row * stride, column * stride, *size)
+        in_output[name] = (row, column, 1, 1)
+    widths = [len(matrix[0]) for matrix in (padded, kernel, output)]
+    figure, axes = plt.subplots(1, 3, figsize=(9, 4), width_ratios=widths)
+    _windows_on(axes[0], "padded image", _labels(padded), in_image)
+    _windows_on(axes[1], "kernel", _labels(kernel, zero="0 "), {})
+    _windows_on(axes[2], "output", _labels(output, zero="0 "), in_output)
+    _same_scale(axes, len(padded))
+    return figure
+
+
+def windows_as_columns(
+    kernel_row: Sequence[int], columns: Sequence[Sequence[int]], output: Sequence[int]
+) -> Figure:
+    """A convolution as a matrix product: kernel [K], window columns [K, N], output [N].
+
+    Outlines as in `windows_of_a_convolution`: the first two windows and the last.
+    """
+    in_columns, in_output = {}, {}
+    for _, number in _three_windows([output]):
+        name = f"window {number}"
+        in_columns[name] = (0, number, len(columns), 1)
+        in_output[name] = (0, number, 1, 1)
+    widths = [len(kernel_row), len(output), len(output)]
+    figure, axes = plt.subplots(1, 3, figsize=(9.5, 4.2), width_ratios=widths)
+    _windows_on(axes[0], "kernel, as one row", _labels([kernel_row], zero="0 "), {})
+    _windows_on(axes[1], "× windows, one a column", _labels(columns), in_columns)
+    _windows_on(axes[2], "= output", _labels([output], zero="0 "), in_output)
+    _same_scale(axes, len(columns))
+    return figure
+
+
+def _three_windows(output: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Row and column of the first two windows and of the last."""
+    return [(0, 0), (0, 1), (len(output) - 1, len(output[0]) - 1)]
+
+
+def _labels(matrix: Sequence[Sequence[int]], zero: str = "0") -> list[list[str]]:
+    """The numbers as text. `_windows_on` shades "0", which only padding shall be."""
+    return [[str(number) if number else zero for number in row] for row in matrix]
+
+
+def _same_scale(axes: np.ndarray, rows: int) -> None:
+    """Cells of one size in all axes, each matrix in the middle of its axis."""
+    for axis in axes:
+        middle = sum(axis.get_ylim()) / 2
+        axis.set(ylim=(middle + rows / 2 + 0.05, middle - rows / 2 - 0.05), aspect=1)
+
+
+def filtered_image(image: np.ndarray, responses: dict[str, np.ndarray]) -> Figure:
+    """A colour image and what each filter makes of it.
+
+    image: uint8 [H, W, 3]. responses: [H, W] each, by the filter's name; one with
+    negative values is drawn with grey for 0, any other from black to white.
+    """
+    count = 1 + len(responses)
+    figure, axes = plt.subplots(1, count, figsize=(1.85 * count, 2.3))
+    axes[0].imshow(image)
+    axes[0].set_title("image")
+    for axis, (name, response) in zip(axes[1:], responses.items(), strict=True):
+        largest = np.abs(response).max()
+        lowest = -largest if response.min() < 0 else 0
+        axis.imshow(response, cmap="gray", vmin=lowest, vmax=largest)
+        axis.set_title(name)
+    hide_axes(axes)
+    return figure
+
+
+def cost_ratios(
+    labels: Sequence[str], time_ratios: Sequence[float], memory_ratios: Sequence[float]
+) -> Figure:
+    """Our cost over the reference's, layer by layer; 1 is the reference."""
+    figure, axis = plt.subplots(figsize=(8, 3.8))
+    rows = np.arange(len(labels))
+    axis.axvline(1, color=GREY, linestyle="-", linewidth=1)
+    axis.plot(time_ratios, rows, "o", color=BLUE, label="time")
+    axis.plot(memory_ratios, rows, "s", color=ORANGE, mfc="none", label="peak memory")
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}×")
+    axis.set_yticks(rows, labels)
+    axis.invert_yaxis()
+    axis.set_xlabel("our layer ÷ nn.Conv2d (left of the line: cheaper)")
+    axis.legend(loc="lower right")
+    return figure
