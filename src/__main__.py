@@ -1,4 +1,4 @@
-"""The commands of this project: `python3 -m src run`, `python3 -m src test`, ...
+"""The commands of this project: `python3 -m src run` and others.
 
 Standard library only at import, so that they work on a bare Python: the first thing
 that each does is to make sure of the packages (see environment.py).
@@ -13,9 +13,8 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from src.commands import environment
@@ -26,30 +25,17 @@ NOT_COPIED = ("cache", "cifar-10-*", "*.tmp*", "__pycache__", ".ipynb_checkpoint
 
 
 def run(args: list[str]) -> int:
-    """Execute the notebooks, in place or (--fast) in a temporary copy."""
-    parser = argparse.ArgumentParser(
-        prog="python3 -m src run",
-        description="Execute the notebooks top to bottom, each in a fresh kernel, and "
-        "save them with their outputs.",
-    )
-    parser.add_argument(
-        "--fast",
-        action="store_true",
-        help="try everything in a few minutes, without network, on the embedded "
-        "sample, in a temporary copy: the notebooks here stay as they are",
-    )
-    parser.add_argument(
+    """Execute the notebooks top to bottom and save them with their outputs."""
+    parser = argparse.ArgumentParser(prog="python3 -m src run", description=run.__doc__)
+    add = parser.add_argument
+    add("--fast", action="store_true", help="a trial on the sample, in a copy of all")
+    add("--retrain", action="store_true", help="train the three-block network anew")
+    add(
         "--only",
         metavar="q1|q2|q3",
         action="extend",
         type=lambda text: text.split(","),
         help="execute only these (comma-separated, or repeated)",
-    )
-    parser.add_argument(
-        "--retrain",
-        action="store_true",
-        help="train the three-block network of question 3 anew, instead of loading "
-        "its finished checkpoint",
     )
     options = parser.parse_args(args)
     if unknown := set(options.only or ()) - {"q1", "q2", "q3"}:
@@ -57,154 +43,101 @@ def run(args: list[str]) -> int:
 
     environment.ensure()
     from src import cifar10
-    from src.commands import notebooks
+    from src.commands import answers, notebooks
 
     # The first import ever lists the fonts, with a warning for no notebook to keep.
     importlib.import_module("matplotlib.font_manager")
     variables = {
-        "MAMAN13_FAST": "1" if options.fast else "0",
-        "MAMAN13_RETRAIN": "1" if options.retrain else "0",
+        "MAMAN13_FAST": str(int(options.fast)),
+        "MAMAN13_RETRAIN": str(int(options.retrain)),
     }
-    done, failure = [], None
     try:
         if not options.fast:
             print(f"data: {cifar10.load(train=False).provenance}", flush=True)
         with _copy() if options.fast else nullcontext(ROOT) as root:
             for short, name in notebooks.NAMES.items():
-                if options.only and short not in options.only:
-                    continue
-                print(f"{name} ...", flush=True)
-                done.append(notebooks.execute(root / "notebooks" / name, variables))
-                for flaw in done[-1].flaws:
-                    print(f"WARNING: {name}: {flaw}", flush=True)
-        if not options.fast:
-            _write_answers()
+                if not options.only or short in options.only:
+                    print(f"{name} ...", flush=True)
+                    done = notebooks.execute(Path(root, "notebooks", name), variables)
+                    print(f"  {done.cells} cells, {done.seconds:.1f} s", flush=True)
+                    for flaw in done.flaws:
+                        print(f"WARNING: {name}: {flaw}", flush=True)
     except (cifar10.DataUnavailable, notebooks.NotebookFailed) as error:
-        failure = error
-    finally:
-        _print_table(done, options.fast)
-    return _fail(failure) if failure else 0
-
-
-def _write_answers() -> None:
-    """Bring the written answers up to date with what the notebooks recorded."""
-    from src.commands import answers
-
+        return _fail(error)
+    if options.fast:
+        print("A trial on the embedded sample: nothing here was changed.")
+        return 0
+    print("The outputs are in notebooks/, all measured figures in data/results.json.")
     try:
         for page in answers.write():
-            print(f"{page} brought up to date", flush=True)
+            print(f"{page} brought up to date")
     except ValueError as error:  # e.g. after --only, with nothing recorded before
-        print(f"The written answers stay as they are: {error}", flush=True)
+        print(f"The written answers stay as they are: {error}")
+    return 0
 
 
-def _print_table(done: list, fast: bool) -> None:
-    if not done:
-        return
-    print(f"\n{'notebook':24}{'cells':>6}{'seconds':>9}")
-    for execution in done:
-        print(f"{execution.name:24}{execution.cells:6}{execution.seconds:9.1f}")
-    print(
-        "\nA trial on the embedded sample: nothing here was changed."
-        if fast
-        else "\nThe outputs are in notebooks/, all measured figures in "
-        "data/results.json.",
-        flush=True,
-    )
-
-
-@contextmanager
-def _copy() -> Iterator[Path]:
-    """A temporary copy of what the notebooks need, removed at the end."""
+def _copy() -> tempfile.TemporaryDirectory:
+    """A temporary copy of what the notebooks need, to be removed at the end."""
+    copy = tempfile.TemporaryDirectory(prefix="maman13-", ignore_cleanup_errors=True)
     ignore = shutil.ignore_patterns(*NOT_COPIED)
-    with tempfile.TemporaryDirectory(
-        prefix="maman13-", ignore_cleanup_errors=True
-    ) as folder:
-        root = Path(folder)
-        for name in ("notebooks", "src", "data", "answers"):
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, root / name, ignore=ignore)
-        yield root
+    for name in ("notebooks", "src", "data", "answers"):
+        shutil.copytree(ROOT / name, Path(copy.name, name), ignore=ignore)
+    return copy
 
 
 def test(args: list[str]) -> int:
-    """Run pytest, with the given arguments if any."""
+    """Run pytest with these arguments; without any, two files of tests at a time."""
     environment.ensure(everything=True)
     import pytest
 
     os.chdir(ROOT)
-    return int(pytest.main(args))
+    if not args:  # the threads of two processes would wait for each other
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return int(pytest.main(args or ["-n", "2", "--dist", "loadfile"]))
 
 
-def module(name: str, **options: bool) -> Callable[[list[str]], int]:
-    """A command that is `main(args)` of `src/<name>.py`, imported when it is called.
-
-    options: of environment.ensure.
-    """
-
-    def command(args: list[str]) -> int:
-        environment.ensure(**options)
-        return importlib.import_module(f"src.{name}").main(args) or 0
-
-    return command
+def module(name: str, everything: bool, args: list[str]) -> int:
+    """Run `main(args)` of a module; everything: of environment.ensure."""
+    environment.ensure(everything=everything)
+    return importlib.import_module(f"src.{name}").main(args) or 0
 
 
+benchmark = partial(module, "commands.benchmark", False)
+vision = partial(module, "vision_tasks.command", False)
+submit = partial(module, "commands.submission", True)
 #: name: (what it does, the function that does it and returns the exit status)
 COMMANDS = {
     "run": ("execute the three notebooks and save their outputs", run),
-    "test": ("run the tests; arguments go to pytest", test),
-    "benchmark": (
-        "measure question 3's speed and memory",
-        module("commands.benchmark"),
-    ),
-    "vision": (
-        "train and measure the guide to twelve vision tasks",
-        module("vision_tasks.command"),
-    ),
-    "submit": (
-        "check everything and pack the ZIP to hand in",
-        module("commands.submission", everything=True),
-    ),
+    "test": ("run the tests, or pytest with other arguments", test),
+    "benchmark": ("measure question 3's speed and memory", benchmark),
+    "vision": ("train and measure the guide to twelve vision tasks", vision),
+    "submit": ("check everything and pack the ZIP to hand in", submit),
 }
-# What was handed in as a ZIP has neither the tests nor the guide, nor is it to be
-# handed in again.
-for _name, _needed in {
-    "test": "tests",
-    "vision": "src/vision_tasks",
-    "submit": "answers/walkthrough.md",
-}.items():
-    if not (ROOT / _needed).exists():
-        del COMMANDS[_name]
+if not (ROOT / "tests").exists():  # handed in: without tests and guide, and only once
+    COMMANDS = {name: COMMANDS[name] for name in ("run", "benchmark")}
+#: What may be wrong with a disk.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 def main(argv: list[str]) -> int:
     """Carry out one command; returns its exit status."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a console that can't show Hebrew, say
-    parser = argparse.ArgumentParser(
-        prog="python3 -m src",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s COMMAND [-h] [...]",
-        epilog="\n".join(f"  {name:11}{what}" for name, (what, _) in COMMANDS.items()),
-    )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of:")
-    command = parser.parse_args(argv[:1]).command
-    started = time.monotonic()
+    parser = argparse.ArgumentParser(prog="python3 -m src")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+    for name, (what, _) in COMMANDS.items():
+        commands.add_parser(name, help=what)
+    name = parser.parse_args(argv[:1]).name
     try:
         environment.check_python()
-        return COMMANDS[command][1](argv[1:])
-    except environment.SetupError as error:
-        return _fail(error)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        return COMMANDS[name][1](argv[1:])
+    except (environment.SetupError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in DISK:
             raise
         return _fail(error)
     except KeyboardInterrupt:
-        minutes = (time.monotonic() - started) / 60
-        print(
-            f"Interrupted after {minutes:.1f} min. What was finished is kept; "
-            "run the same command again to go on.",
-            file=sys.stderr,
-        )
+        print("Interrupted: the same command goes on from here.", file=sys.stderr)
         return 130
 
 

@@ -17,26 +17,15 @@ from torch.utils.flop_counter import FlopCounterMode
 #: raters chose instead, how many of them did), where at least three agree. From
 #: Northcutt, Athalye and Mueller (2021), "Pervasive label errors in test sets
 #: destabilize machine learning benchmarks", https://arxiv.org/abs/2103.14749.
+# fmt: off
 DOUBTED_LABELS = {
-    1227: ("dog", 4),
-    1718: ("ship", 3),
-    2405: ("frog", 5),
-    2592: ("deer", 3),
-    2804: ("dog", 4),
-    4794: ("bird", 3),
-    5191: ("dog", 4),
-    5468: ("cat", 3),
-    5632: ("dog", 3),
-    5690: ("deer", 3),
-    5960: ("cat", 3),
-    6877: ("ship", 5),
-    6966: ("ship", 3),
-    7657: ("horse", 4),
-    7846: ("cat", 3),
-    8058: ("horse", 5),
-    9227: ("truck", 3),
-    9352: ("truck", 3),
+    1227: ("dog", 4), 1718: ("ship", 3), 2405: ("frog", 5), 2592: ("deer", 3),
+    2804: ("dog", 4), 4794: ("bird", 3), 5191: ("dog", 4), 5468: ("cat", 3),
+    5632: ("dog", 3), 5690: ("deer", 3), 5960: ("cat", 3), 6877: ("ship", 5),
+    6966: ("ship", 3), 7657: ("horse", 4), 7846: ("cat", 3), 8058: ("horse", 5),
+    9227: ("truck", 3), 9352: ("truck", 3),
 }
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -125,19 +114,15 @@ def calibrate(logits: Tensor, labels: Tensor, bins: int = 15) -> Calibration:
     _check(logits, labels)
     confidence, predicted = logits.double().softmax(1).max(1)
     correct = (predicted == labels).double()
-    # intervals are open below and closed above, as in the paper
-    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    count = torch.bincount(index, minlength=bins)
-    used = count > 0
-    mean_confidence = torch.bincount(index, confidence, bins)[used] / count[used]
-    mean_accuracy = torch.bincount(index, correct, bins)[used] / count[used]
-    weight = count[used] / len(labels)
-    return Calibration(
-        tuple(mean_confidence.tolist()),
-        tuple(mean_accuracy.tolist()),
-        tuple(count[used].tolist()),
-        (weight * (mean_accuracy - mean_confidence).abs()).sum().item(),
-    )
+    # intervals are open below and closed above, as in the paper; empty ones drop out
+    index = (confidence * bins).ceil().long().clamp(1, bins)
+    _, index, count = index.unique(return_inverse=True, return_counts=True)
+    mean_confidence = torch.bincount(index, confidence) / count
+    mean_accuracy = torch.bincount(index, correct) / count
+    gaps = (mean_accuracy - mean_confidence).abs()
+    means = tuple(mean_confidence.tolist()), tuple(mean_accuracy.tolist())
+    ece = (count * gaps).sum().item() / len(labels)
+    return Calibration(*means, tuple(count.tolist()), ece)
 
 
 def worst_mistakes(logits: Tensor, labels: Tensor, count: int = 10) -> list[Mistake]:
@@ -176,9 +161,8 @@ def multiply_adds(model: nn.Module, inputs: Tensor) -> int:
 
 def parameter_count(model: nn.Module, *, trainable_only: bool = False) -> int:
     """Number of scalar parameters."""
-    return sum(
-        p.numel() for p in model.parameters() if p.requires_grad or not trainable_only
-    )
+    counted = (p for p in model.parameters() if p.requires_grad or not trainable_only)
+    return sum(p.numel() for p in counted)
 
 
 def as_record(

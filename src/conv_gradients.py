@@ -44,11 +44,8 @@ class SymbolicGradients:
         Raises ValueError when a matrix hasn't the shape of its symbols.
         """
         number_of = {}
-        for name, values in (
-            ("image", image),
-            ("kernel", kernel),
-            ("output_grad", output_grad),
-        ):
+        given = {"image": image, "kernel": kernel, "output_grad": output_grad}
+        for name, values in given.items():
             symbols = getattr(self, name)
             if tuple(values.shape) != symbols.shape:
                 raise ValueError(
@@ -80,45 +77,35 @@ def symbolic_gradients(
     output_grad = _symbols(r"\frac{\partial C}{\partial y_{i,j}}", rows, columns)
 
     # each output is the sum of the products of the kernel with the window at (i, j)
-    output = sympy.ImmutableMatrix(
-        rows,
-        columns,
-        lambda i, j: sum(
-            kernel[a, b] * image[i + a, j + b]
-            for a in range(kernel_shape[0])
-            for b in range(kernel_shape[1])
-        ),
-    )
+    def output_at(i: int, j: int) -> sympy.Expr:
+        window = image[i : i + kernel_shape[0], j : j + kernel_shape[1]]
+        return sum(kernel.multiply_elementwise(window))
+
+    output = sympy.ImmutableMatrix(rows, columns, output_at)
 
     def derivative_of_cost(z: sympy.Symbol) -> sympy.Expr:
         """The chain rule: every output through which z reaches the cost."""
-        return sum(
-            dc_dy * sympy.diff(y, z)
-            for dc_dy, y in zip(output_grad, output, strict=True)
-        )
+        pairs = zip(output_grad, output, strict=True)
+        return sum(dc_dy * sympy.diff(y, z) for dc_dy, y in pairs)
 
+    kernel_grad = kernel.applyfunc(derivative_of_cost)
+    image_grad = image.applyfunc(derivative_of_cost)
     return SymbolicGradients(
-        image=image,
-        kernel=kernel,
-        output_grad=output_grad,
-        output=output,
-        kernel_grad=kernel.applyfunc(derivative_of_cost),
-        image_grad=image.applyfunc(derivative_of_cost),
+        image, kernel, output_grad, output, kernel_grad, image_grad
     )
 
 
 def _symbols(name: str, rows: int, columns: int) -> sympy.ImmutableMatrix:
     """A matrix of symbols, each named by its own indices, from 1, in place of i,j."""
-    return sympy.ImmutableMatrix(
-        rows,
-        columns,
-        lambda i, j: sympy.Symbol(name.replace("i,j", f"{i + 1},{j + 1}")),
-    )
+
+    def symbol(i: int, j: int) -> sympy.Symbol:
+        return sympy.Symbol(name.replace("i,j", f"{i + 1},{j + 1}"))
+
+    return sympy.ImmutableMatrix(rows, columns, symbol)
 
 
 def _float64(matrix: sympy.ImmutableMatrix) -> Tensor:
-    rows = [[float(number) for number in row] for row in matrix.tolist()]
-    return torch.tensor(rows, dtype=torch.float64)
+    return torch.from_numpy(sympy.matrix2numpy(matrix, dtype=float))
 
 
 def bias_gradient(output_grad: Tensor) -> Tensor:
@@ -147,8 +134,7 @@ def weight_gradient(
     _check_rank("image", image, "[B, C, H, W]")
     _check_rank("output_grad", output_grad, "[B, O, OH, OW]")
     output_size = _output_size(image.shape[2:], kernel_size, stride, padding)
-    expected = (image.shape[0], output_grad.shape[1], *output_size)
-    _check_output_grad(output_grad, expected)
+    _check_shape(output_grad, (len(image), output_grad.shape[1], *output_size))
     kernel_height, kernel_width = kernel_size
 
     # the windows of the forward pass, [B, C, OH, OW, KH, KW]: element (i, j) of each is
@@ -178,18 +164,15 @@ def input_gradient(
     _check_rank("weight", weight, "[O, C, KH, KW]")
     out_channels, _, kernel_height, kernel_width = weight.shape
     output_size = _output_size(image_size, weight.shape[2:], stride, padding)
-    batch = output_grad.shape[0]
-    _check_output_grad(output_grad, (batch, out_channels, *output_size))
+    batch = len(output_grad)
+    _check_shape(output_grad, (batch, out_channels, *output_size))
     height, width = image_size
 
     # the gradients where their windows began, zeros at the positions that the stride
     # skipped, and a border of kernel - 1 so that the kernel may hang over each edge
-    spread = output_grad.new_zeros(
-        batch,
-        out_channels,
-        height + 2 * padding + kernel_height - 1,
-        width + 2 * padding + kernel_width - 1,
-    )
+    rows = height + 2 * padding + kernel_height - 1
+    columns = width + 2 * padding + kernel_width - 1
+    spread = output_grad.new_zeros(batch, out_channels, rows, columns)
     begun = spread[:, :, kernel_height - 1 :: stride, kernel_width - 1 :: stride]
     begun[:, :, : output_size[0], : output_size[1]] = output_grad
 
@@ -218,10 +201,8 @@ def _output_size(
             f"a kernel of {tuple(kernel_size)} does not fit into an image of "
             f"{(rows, columns)}" + (" (padding included)" if padding else "")
         )
-    return (
-        (rows - kernel_size[0]) // stride + 1,
-        (columns - kernel_size[1]) // stride + 1,
-    )
+    down, across = rows - kernel_size[0], columns - kernel_size[1]
+    return down // stride + 1, across // stride + 1
 
 
 def _check_pair(name: str, pair: tuple[int, int]) -> None:
@@ -234,13 +215,12 @@ def _check_pair(name: str, pair: tuple[int, int]) -> None:
 
 
 def _check_rank(name: str, tensor: Tensor, layout: str) -> None:
-    if tensor.ndim != 4:
-        raise ValueError(
-            f"{name} must be {layout}, got a tensor of shape {tuple(tensor.shape)}"
-        )
+    shape = tuple(tensor.shape)
+    if len(shape) != 4:
+        raise ValueError(f"{name} must be {layout}, got a tensor of shape {shape}")
 
 
-def _check_output_grad(output_grad: Tensor, expected: tuple[int, ...]) -> None:
+def _check_shape(output_grad: Tensor, expected: tuple[int, ...]) -> None:
     if tuple(output_grad.shape) != expected:
         raise ValueError(
             f"output_grad has shape {tuple(output_grad.shape)}, but the output of this "

@@ -13,8 +13,6 @@ from matplotlib.patches import Rectangle
 
 from src.plots import BLUE, GREEN, GREY, ORANGE, hide_axes
 
-# --- question 2 ---
-
 
 def backpropagation_windows() -> Figure:
     """A 3×3 image and a 2×1 kernel: what slides over what, forward and backward.
@@ -25,39 +23,28 @@ def backpropagation_windows() -> Figure:
     image = _indexed("$x_{i,j}$", rows=3, columns=3)
     zeros = [["0"] * 3]
     output_grad = _indexed(r"$\dfrac{\partial C}{\partial y_{i,j}}$", rows=2, columns=3)
-    figure, axes = plt.subplots(1, 3, figsize=(9.5, 5.7))
-    _windows_on(
-        axes[0],
-        "Output:\n$K$ slides over $X$",
-        image,
-        {
-            "$y_{1,1}=k_{1,1}x_{1,1}+k_{2,1}x_{2,1}$": (0, 0, 2, 1),
-            "$y_{2,1}=k_{1,1}x_{2,1}+k_{2,1}x_{3,1}$": (1, 0, 2, 1),
-        },
+    in_image = {
+        "$y_{1,1}=k_{1,1}x_{1,1}+k_{2,1}x_{2,1}$": (0, 0, 2, 1),
+        "$y_{2,1}=k_{1,1}x_{2,1}+k_{2,1}x_{3,1}$": (1, 0, 2, 1),
+    }
+    of_kernel = {
+        r"$\partial C/\partial k_{1,1}$": (0, 0, 2, 3),
+        r"$\partial C/\partial k_{2,1}$": (1, 0, 2, 3),
+    }
+    of_image = {
+        r"$\partial C/\partial x_{1,1}$": (0, 0, 2, 1),
+        r"$\partial C/\partial x_{2,2}$": (1, 1, 2, 1),
+        r"$\partial C/\partial x_{3,3}$": (2, 2, 2, 1),
+    }
+    kernel_title = "Kernel's gradient:\n" r"$\partial C/\partial Y$ slides over $X$"
+    image_title = "Image's gradient: flipped $K$\n"
+    image_title += r"slides over padded $\partial C/\partial Y$"
+    return _matrices(
+        (9.5, 5.7),
+        ("Output:\n$K$ slides over $X$", image, in_image),
+        (kernel_title, image, of_kernel),
+        (image_title, zeros + output_grad + zeros, of_image),
     )
-    _windows_on(
-        axes[1],
-        "Kernel's gradient:\n" r"$\partial C/\partial Y$ slides over $X$",
-        image,
-        {
-            r"$\partial C/\partial k_{1,1}$": (0, 0, 2, 3),
-            r"$\partial C/\partial k_{2,1}$": (1, 0, 2, 3),
-        },
-    )
-    _windows_on(
-        axes[2],
-        "Image's gradient: flipped $K$\n" r"slides over padded $\partial C/\partial Y$",
-        zeros + output_grad + zeros,
-        {
-            r"$\partial C/\partial x_{1,1}$": (0, 0, 2, 1),
-            r"$\partial C/\partial x_{2,2}$": (1, 1, 2, 1),
-            r"$\partial C/\partial x_{3,3}$": (2, 2, 2, 1),
-        },
-    )
-    for axis in axes:  # one scale for all, each matrix in the middle
-        middle = sum(axis.get_ylim()) / 2
-        axis.set(ylim=(middle + 2.05, middle - 2.05), aspect=1)
-    return figure
 
 
 def _indexed(symbol: str, rows: int, columns: int) -> list[list[str]]:
@@ -68,50 +55,53 @@ def _indexed(symbol: str, rows: int, columns: int) -> list[list[str]]:
     ]
 
 
+#: (row, column, height, width) of some windows, counted from 0, by their names.
+Windows = dict[str, tuple[int, int, int, int]]
+
+
+def _matrices(
+    size: tuple[float, float], *panels: tuple[str, list[list[str]], Windows]
+) -> Figure:
+    """Matrices side by side, each a title, labels and windows; cells of one size."""
+    widths = [len(cells[0]) for _, cells, _ in panels]
+    rows = max(len(cells) for _, cells, _ in panels)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, width_ratios=widths)
+    for axis, panel in zip(axes, panels, strict=True):
+        _windows_on(axis, *panel)
+        middle = sum(axis.get_ylim()) / 2
+        axis.set(ylim=(middle + rows / 2 + 0.05, middle - rows / 2 - 0.05), aspect=1)
+    return figure
+
+
 def _windows_on(
-    axis: Axes,
-    title: str,
-    cells: list[list[str]],
-    windows: dict[str, tuple[int, int, int, int]],
+    axis: Axes, title: str, cells: list[list[str]], windows: Windows
 ) -> None:
     """Draw a matrix of labels, "0" shaded, and outline windows on it.
 
-    windows: (row, column, height, width), counted from 0, of each, by its name. Those
-    that overlap stay apart by their insets, and differ in line style as in colour.
+    Windows that overlap stay apart by their insets, and differ in line style as in
+    colour.
     """
     for row, labels in enumerate(cells):
         for column, label in enumerate(labels):
             shade = "#e6e6e6" if label == "0" else "white"
-            axis.add_patch(
-                Rectangle((column, row), 1, 1, facecolor=shade, edgecolor="#b0b0b0")
-            )
+            cell = Rectangle((column, row), 1, 1, facecolor=shade, edgecolor="#b0b0b0")
+            axis.add_patch(cell)
             centre = (column + 0.5, row + 0.5)
             axis.text(*centre, label, ha="center", va="center", size=13)
     outlines = [(BLUE, "-", 0.05), (ORANGE, "--", 0.11), (GREEN, ":", 0.11)]
     for (name, window), outline in zip(windows.items(), outlines, strict=False):
         row, column, height, width = window
         colour, style, inset = outline
-        axis.add_patch(
-            Rectangle(
-                (column + inset, row + inset),
-                width - 2 * inset,
-                height - 2 * inset,
-                fill=False,
-                edgecolor=colour,
-                linestyle=style,
-                linewidth=2.5,
-                label=name,
-            )
-        )
+        corner = (column + inset, row + inset)
+        sides = (width - 2 * inset, height - 2 * inset)
+        line = {"edgecolor": colour, "linestyle": style, "linewidth": 2.5}
+        axis.add_patch(Rectangle(corner, *sides, fill=False, label=name, **line))
     axis.set(
         xlim=(-0.05, len(cells[0]) + 0.05), ylim=(len(cells) + 0.05, -0.05), title=title
     )
     axis.axis("off")
     if windows:
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=11)
-
-
-# --- question 1 ---
 
 
 def windows_of_a_convolution(
@@ -131,13 +121,12 @@ def windows_of_a_convolution(
         name = f"$y_{{{row},{column}}}$"
         in_image[name] = (row * stride, column * stride, *size)
         in_output[name] = (row, column, 1, 1)
-    widths = [len(matrix[0]) for matrix in (padded, kernel, output)]
-    figure, axes = plt.subplots(1, 3, figsize=(9, 4), width_ratios=widths)
-    _windows_on(axes[0], "padded image", _labels(padded), in_image)
-    _windows_on(axes[1], "kernel", _labels(kernel, zero="0 "), {})
-    _windows_on(axes[2], "output", _labels(output, zero="0 "), in_output)
-    _same_scale(axes, len(padded))
-    return figure
+    return _matrices(
+        (9, 4),
+        ("padded image", _labels(padded), in_image),
+        ("kernel", _labels(kernel, zero="0 "), {}),
+        ("output", _labels(output, zero="0 "), in_output),
+    )
 
 
 def windows_as_columns(
@@ -152,13 +141,12 @@ def windows_as_columns(
         name = f"window {number}"
         in_columns[name] = (0, number, len(columns), 1)
         in_output[name] = (0, number, 1, 1)
-    widths = [len(kernel_row), len(output), len(output)]
-    figure, axes = plt.subplots(1, 3, figsize=(9.5, 4.2), width_ratios=widths)
-    _windows_on(axes[0], "kernel, as one row", _labels([kernel_row], zero="0 "), {})
-    _windows_on(axes[1], "× windows, one a column", _labels(columns), in_columns)
-    _windows_on(axes[2], "= output", _labels([output], zero="0 "), in_output)
-    _same_scale(axes, len(columns))
-    return figure
+    return _matrices(
+        (9.5, 4.2),
+        ("kernel, as one row", _labels([kernel_row], zero="0 "), {}),
+        ("× windows, one a column", _labels(columns), in_columns),
+        ("= output", _labels([output], zero="0 "), in_output),
+    )
 
 
 def _three_windows(output: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
@@ -169,13 +157,6 @@ def _three_windows(output: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
 def _labels(matrix: Sequence[Sequence[int]], zero: str = "0") -> list[list[str]]:
     """The numbers as text. `_windows_on` shades "0", which only padding shall be."""
     return [[str(number) if number else zero for number in row] for row in matrix]
-
-
-def _same_scale(axes: np.ndarray, rows: int) -> None:
-    """Cells of one size in all axes, each matrix in the middle of its axis."""
-    for axis in axes:
-        middle = sum(axis.get_ylim()) / 2
-        axis.set(ylim=(middle + rows / 2 + 0.05, middle - rows / 2 - 0.05), aspect=1)
 
 
 def filtered_image(image: np.ndarray, responses: dict[str, np.ndarray]) -> Figure:

@@ -1,7 +1,7 @@
 """How good both networks get from a few images of each class.
 
-Training the three-block network many times takes minutes, so what each training gave
-is kept (kept.py). With it at hand the curve is drawn at once.
+The trainings of the three-block network take half an hour, so what each of them gave is
+kept (kept.py). With it at hand the curve is drawn at once.
 """
 
 from dataclasses import dataclass, replace
@@ -59,8 +59,7 @@ def scratch_accuracy(
         curve = train_from_scratch(model, recipe, train, None, transform, log=log)
         logits = predict(model, test.inputs, transform)
         _, accuracy = loss_and_accuracy(logits, test.labels)
-        seconds = sum(epoch.seconds for epoch in curve)
-        return {"accuracy": accuracy, "seconds": seconds}
+        return {"accuracy": accuracy, "seconds": sum(e.seconds for e in curve)}
 
     key = training_key(build, recipe, train, None, transform) | make_key(
         test_images=test, code=[predict, loss_and_accuracy]
@@ -112,9 +111,8 @@ def scratch_point(
     accuracies = []
     for seed in range(1, seeds + 1):
         few = train[draw(train.labels, per_class, seed)]
-        seeded = replace(recipe, seed=seed)
+        own = replace(recipe, seed=seed)
         name = f"three_blocks_{per_class}_a_class_{seed}"
-        accuracies.append(
-            scratch_accuracy(name, build, seeded, few, test, transform, **options)
-        )
+        accuracy = scratch_accuracy(name, build, own, few, test, transform, **options)
+        accuracies.append(accuracy)
     return Point(per_class, tuple(accuracies))

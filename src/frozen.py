@@ -77,27 +77,24 @@ def frozen_outputs(
     """
     log = log or LiveLog()
     common = make_key(network=network, transform=transform, code=[predict])
-    name = name.replace(" ", "-")
-    chunks = images.split(chunk_size)
-    names = [f"{name}-{number:03d}" for number in range(len(chunks))]
-    keys = [common | make_key(images=chunk) for chunk in chunks]
-    places = [place(*named, folder) for named in zip(names, keys, strict=True)]
-    missing = sum(not path.is_file() for path in places)
-    numbers = range(len(chunks))
+    file_name = name.replace(" ", "-")
+    chunks = [
+        (f"{file_name}-{number:03d}", common | make_key(images=chunk), chunk)
+        for number, chunk in enumerate(images.split(chunk_size))
+    ]
+    missing = [
+        part for part, key, _ in chunks if not place(part, key, folder).is_file()
+    ]
     states = []
-    for number in log.track(numbers, name) if missing else numbers:
+    for part, key, chunk in log.track(chunks, name) if missing else chunks:
 
-        def compute(chunk: Tensor = chunks[number]) -> State:
+        def compute(chunk: Tensor = chunk) -> State:
             started = time.perf_counter()
             values = predict(network, chunk, transform, batch_size=125)
             return {"values": values, "seconds": time.perf_counter() - started}
 
-        # what changed is the same for every chunk, so it is said once
-        say = log.line if number == 0 else lambda _: None
-        states.append(
-            kept(names[number], keys[number], compute, folder=folder, say=say)
-        )
-    return FrozenOutputs(
-        torch.cat([state["values"] for state in states]),
-        sum(state["seconds"] for state in states),
-    )
+        # what changed is the same for all that are missing, so it is said once
+        say = log.line if [part] == missing[:1] else lambda _: None
+        states.append(kept(part, key, compute, folder=folder, say=say))
+    values = torch.cat([state["values"] for state in states])
+    return FrozenOutputs(values, sum(state["seconds"] for state in states))

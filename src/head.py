@@ -72,9 +72,8 @@ def fit_head(
     for number in range(1, recipe.epochs + 1):
         started = time.perf_counter()
         loss_sum = correct = 0.0
-        for index in torch.randperm(len(train), generator=generator).split(
-            recipe.batch_size
-        ):
+        order = torch.randperm(len(train), generator=generator)
+        for index in order.split(recipe.batch_size):
             logits = head(inputs[index])
             loss = cross_entropy(logits, labels[index])
             optimiser.zero_grad()
@@ -88,12 +87,9 @@ def fit_head(
             with torch.no_grad():
                 logits = head(validation_inputs).cpu()
             measured = loss_and_accuracy(logits, validation.labels)
+        learned = loss_sum / len(train), correct / len(train)
         seconds = time.perf_counter() - started
-        curve.append(
-            Epoch(
-                number, loss_sum / len(train), correct / len(train), *measured, seconds
-            )
-        )
+        curve.append(Epoch(number, *learned, *measured, seconds))
     fold_standardisation(head, mean, std)
     return curve
 
@@ -133,12 +129,8 @@ def search(
 
     The outcome is kept in `folder`, in files that begin with `name`.
     """
-    recipes = [
-        HeadRecipe(rate, decay, standard, epochs)
-        for rate, decay, standard in itertools.product(
-            learning_rates, weight_decays, standardise
-        )
-    ]
+    combinations = itertools.product(learning_rates, weight_decays, standardise)
+    recipes = [HeadRecipe(*combination, epochs) for combination in combinations]
     log = log or LiveLog()
 
     def compute() -> State:
@@ -170,16 +162,14 @@ def choices_table(choices: list[Choice], shown: int = 4) -> str:
     header = ["place", "learning rate", "weight decay", "standardised"]
     rows = [
         [
-            str(place),
+            str(rank),
             f"{choice.recipe.learning_rate:g}",
             f"{choice.recipe.weight_decay:g}",
             "yes" if choice.recipe.standardise else "no",
             f"{choice.validation_loss:.4f}",
             f"{choice.validation_accuracy:.2%}",
         ]
-        for place, choice in enumerate(choices, 1)
+        for rank, choice in enumerate(choices, 1)
     ]
-    return markdown_table(
-        [*header, "validation loss", "accuracy"],
-        [*rows[:shown], ["…"] * 6, rows[-1]],
-    )
+    header += ["validation loss", "accuracy"]
+    return markdown_table(header, [*rows[:shown], ["…"] * 6, rows[-1]])

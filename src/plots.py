@@ -9,14 +9,8 @@ from src.common.project import FIGURES
 
 #: Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), in an order whose
 #: neighbours also differ in lightness.
-BLUE, ORANGE, GREEN, PURPLE, SKY, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#595959",
-)
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#595959"
 
 
 def use_style() -> None:
@@ -26,7 +20,6 @@ def use_style() -> None:
             "figure.figsize": (9, 3.6),
             "figure.dpi": 90,
             "figure.constrained_layout.use": True,
-            "savefig.dpi": 90,
             "font.size": 10,
             "axes.titlesize": 11,
             "axes.spines.top": False,
@@ -34,7 +27,6 @@ def use_style() -> None:
             "axes.grid": True,
             "grid.alpha": 0.3,
             "image.interpolation": "nearest",
-            "image.cmap": "viridis",
             "legend.frameon": False,
             "lines.linewidth": 2,
             "axes.prop_cycle": plt.cycler(

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from src.cifar10 import Examples, Transform
-from src.common.kept import Key, State, kept, make_key, place, resume, save_progress
-from src.common.machine import provenance
+from src.common.kept import Key, make_key, resume, save_progress
 from src.common.progress import LiveLog
-from src.common.project import CACHE, SEED
+from src.common.project import SEED
+from src.common.trained import Trained, keep_trained
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,13 @@ def augment(
 
 @torch.no_grad()
 def predict(
-    model: nn.Module,
-    images: Tensor,
-    transform: Transform,
-    batch_size: int = 250,
+    model: nn.Module, images: Tensor, transform: Transform, batch_size: int = 250
 ) -> Tensor:
-    """Logits [N, classes], float32 on the CPU, of uint8 images [N, 3, 32, 32]."""
+    """Outputs, float32 [N, D] on the CPU, for uint8 images; sets evaluation mode."""
     device = next(model.parameters()).device
     model.eval()
-    logits = []
-    for chunk in images.split(batch_size):
-        logits.append(model(to_device(transform(chunk), device)).float().cpu())
-    return torch.cat(logits)
+    batches = (to_device(transform(some), device) for some in images.split(batch_size))
+    return torch.cat([model(batch).float().cpu() for batch in batches])
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -104,23 +99,14 @@ def make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     "factor" is what a group's learning rate is multiplied by.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
-    factor = recipe.vector_factor
-    return torch.optim.SGD(
-        [
-            {
-                "params": [p for p in trained if p.ndim > 1],
-                "weight_decay": recipe.weight_decay,
-                "factor": 1.0,
-            },
-            {
-                "params": [p for p in trained if p.ndim == 1],
-                "weight_decay": recipe.weight_decay / factor,
-                "factor": factor,
-            },
-        ],
-        momentum=recipe.momentum,
-        nesterov=True,
-    )
+    weights = [p for p in trained if p.ndim > 1]
+    vectors = [p for p in trained if p.ndim == 1]
+    decay, factor = recipe.weight_decay, recipe.vector_factor
+    groups = [
+        {"params": weights, "weight_decay": decay, "factor": 1.0},
+        {"params": vectors, "weight_decay": decay / factor, "factor": factor},
+    ]
+    return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=True)
 
 
 def train_from_scratch(
@@ -148,8 +134,8 @@ def train_from_scratch(
     steps_per_epoch = -(-len(train) // recipe.batch_size)
     optimiser = make_optimiser(model, recipe)
     parts = {"model": model, "optimiser": optimiser}
-    kept_rows = resume(partial, parts).get("history", []) if partial else []
-    history = [Epoch(**row) for row in kept_rows]
+    state = resume(partial, parts) if partial else {}
+    history = [Epoch(**row) for row in state.get("history", [])]
     if history:
         log.line(f"(epochs 1 to {len(history)} resumed from a checkpoint)")
 
@@ -163,9 +149,8 @@ def train_from_scratch(
         step = (number - 1) * steps_per_epoch
         loss_sum = correct = 0.0
         model.train()
-        for index in log.track(
-            order.split(recipe.batch_size), f"epoch {number}/{recipe.epochs}"
-        ):
+        batches = order.split(recipe.batch_size)
+        for index in log.track(batches, f"epoch {number}/{recipe.epochs}"):
             rate = recipe.learning_rate(step, steps_per_epoch)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
@@ -185,12 +170,10 @@ def train_from_scratch(
         if validation is not None:
             logits = predict(model, validation.inputs, transform)
             measured = loss_and_accuracy(logits, validation.labels)
+        learned = loss_sum / len(train), correct / len(train)
         seconds = time.perf_counter() - started
-        epoch = Epoch(
-            number, loss_sum / len(train), correct / len(train), *measured, seconds
-        )
-        history.append(epoch)
-        log.line(format_epoch(epoch))
+        history.append(Epoch(number, *learned, *measured, seconds))
+        log.line(format_epoch(history[-1]))
         if partial:
             save_progress(partial, parts, history=list(map(asdict, history)))
     return history
@@ -217,65 +200,6 @@ def format_epoch(epoch: Epoch) -> str:
         f"   {epoch.validation_loss:15.3f}  {epoch.validation_accuracy:8.2%}"
         f"   {epoch.seconds:7.1f}"
     )
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained network in evaluation mode, and the record of how that went."""
-
-    model: nn.Module
-    history: list  # a row for each round of the training
-    seconds: float
-    provenance: dict[str, str]  # versions, device and date of the training
-    loaded: bool  # it was kept, rather than trained just now
-
-
-def keep_trained(
-    name: str,
-    key: Key,
-    model: nn.Module,
-    fit: Callable[[Path], tuple[list, float]],
-    *,
-    half: bool = False,
-    folder: Path = CACHE,
-    committed: Path | None = None,
-    anew: bool = False,
-    log: LiveLog | None = None,
-) -> Trained:
-    """Load what `fit` made of `model` under this key (see kept.py); else call it now.
-
-    fit: trains the model in place and returns the history and the seconds it took; it
-        is given the file in which to keep unfinished training.
-    half: keep the weights in half precision. What is returned after training was
-        rounded the same way, so that both ways give the same network.
-    folder, committed, anew: of `kept`.
-    """
-    partial = place(f"{name}.partial", key, folder)
-    loaded = True
-
-    def train() -> State:
-        nonlocal loaded
-        loaded = False
-        history, seconds = fit(partial)
-        weights = {
-            name: value.half() if half and value.is_floating_point() else value
-            for name, value in model.state_dict().items()
-        }
-        device = next(model.parameters()).device
-        return {
-            "model": weights,
-            "history": history,
-            "seconds": seconds,
-            "provenance": provenance(device),
-        }
-
-    say = (log or LiveLog()).line
-    state = kept(
-        name, key, train, folder=folder, committed=committed, anew=anew, say=say
-    )
-    partial.unlink(missing_ok=True)
-    model.load_state_dict(state.pop("model"))
-    return Trained(model.eval(), **state, loaded=loaded)
 
 
 Build = Callable[[Recipe], nn.Module]

@@ -47,12 +47,10 @@ def enlargement(pictures: dict[str, np.ndarray]) -> Figure:
 def learning_curves(curves: dict[str, Sequence[Epoch]]) -> Figure:
     """Loss and accuracy, on training and validation images, of each named network."""
     figure, axes = plt.subplots(1, 2 * len(curves), figsize=(11, 3.2))
-    for (name, curve), (left, right) in zip(
-        curves.items(), axes.reshape(-1, 2), strict=True
-    ):
+    pairs = axes.reshape(-1, 2)
+    for (name, curve), (left, right) in zip(curves.items(), pairs, strict=True):
         epochs = [epoch.number for epoch in curve]
-        for part, style in (("train", "-"), ("validation", "--")):
-            colour = BLUE if part == "train" else ORANGE
+        for part, style, colour in (("train", "-", BLUE), ("validation", "--", ORANGE)):
             losses = [getattr(epoch, f"{part}_loss") for epoch in curve]
             accuracies = [100 * getattr(epoch, f"{part}_accuracy") for epoch in curve]
             left.plot(epochs, losses, style, color=colour, label=part)
@@ -92,17 +90,10 @@ def confusion(matrices: dict[str, np.ndarray], classes: Sequence[str]) -> Figure
         share = 100 * matrix / matrix.sum(1, keepdims=True)
         # the square root lets the few per cent off the diagonal be seen
         axis.imshow(np.sqrt(share), cmap="Greys", vmin=0, vmax=10)
-        for row, column in np.ndindex(share.shape):
-            colour = "white" if share[row, column] > 35 else "black"
-            axis.text(
-                column,
-                row,
-                f"{share[row, column]:.0f}",
-                ha="center",
-                va="center",
-                color=colour,
-                fontsize=8,
-            )
+        middle = {"ha": "center", "va": "center", "fontsize": 8}
+        for (row, column), value in np.ndenumerate(share):
+            colour = "white" if value > 35 else "black"
+            axis.text(column, row, f"{value:.0f}", color=colour, **middle)
         axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
         axis.set_yticks(range(len(classes)), classes)
         axis.set(
@@ -119,18 +110,11 @@ def class_accuracies(
     figure, axis = plt.subplots(figsize=(9, 3))
     width = 0.8 / len(accuracies)
     for number, (name, values) in enumerate(accuracies.items()):
-        positions = (
-            np.arange(len(classes)) + (number - (len(accuracies) - 1) / 2) * width
-        )
-        axis.bar(
-            positions,
-            100 * np.array(values),
-            width,
-            label=name,
-            color=(SKY, BLUE)[number % 2],
-            hatch=("//", "")[number % 2],
-            edgecolor="white",
-        )
+        shift = (number - (len(accuracies) - 1) / 2) * width
+        colour, hatch = ((SKY, "//"), (BLUE, ""))[number % 2]
+        look = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": name}
+        positions = np.arange(len(classes)) + shift
+        axis.bar(positions, 100 * np.array(values), width, **look)
     axis.set_xticks(range(len(classes)), classes)
     axis.set(ylabel="accuracy (%)", ylim=(0, 100))
     axis.grid(False, axis="x")
@@ -144,19 +128,10 @@ def reliability(calibrations: dict[str, Calibration]) -> Figure:
     for axis, (name, calibration) in zip(axes.flat, calibrations.items(), strict=True):
         axis.plot([0, 100], [0, 100], ":", color=GREY, label="perfect calibration")
         confidence = 100 * np.array(calibration.confidence)
-        axis.plot(
-            confidence,
-            100 * np.array(calibration.accuracy),
-            "o-",
-            color=BLUE,
-            label=name,
-        )
-        axis.set(
-            title=f"{name}: ECE {calibration.ece:.1%}",
-            xlabel="confidence (%)",
-            ylabel="accuracy (%)",
-            aspect="equal",
-        )
+        accuracy = 100 * np.array(calibration.accuracy)
+        axis.plot(confidence, accuracy, "o-", color=BLUE, label=name)
+        axis.set(title=f"{name}: ECE {calibration.ece:.1%}", aspect="equal")
+        axis.set(xlabel="confidence (%)", ylabel="accuracy (%)")
         axis.legend(loc="lower right")
     return figure
 
@@ -164,22 +139,18 @@ def reliability(calibrations: dict[str, Calibration]) -> Figure:
 def data_efficiency(curves: dict[str, Sequence[Point]]) -> Figure:
     """Test accuracy against training images a class; every seed is a small dot."""
     figure, axis = plt.subplots(figsize=(8, 3.8))
-    for (name, points), (colour, style, marker) in zip(
-        curves.items(), ((ORANGE, "--", "s"), (BLUE, "-", "o")), strict=True
-    ):
+    looks = (ORANGE, "--", "s"), (BLUE, "-", "o")
+    for (name, points), look in zip(curves.items(), looks, strict=True):
+        colour, style, marker = look
         sizes = [point.images_per_class for point in points]
         means = [100 * point.mean for point in points]
         axis.semilogx(sizes, means, style, color=colour, marker=marker, label=name)
-        for point in points:
+        for size, point in zip(sizes, points, strict=True):
             for accuracy in point.accuracies:
-                axis.plot(
-                    point.images_per_class, 100 * accuracy, ".", color=colour, ms=4
-                )
+                axis.plot(size, 100 * accuracy, ".", color=colour, ms=4)
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.minorticks_off()
-    axis.set(
-        xlabel="training images of each class (small dots: single draws)",
-        ylabel="test accuracy (%)",
-    )
+    axis.set_xlabel("training images of each class (small dots: single draws)")
+    axis.set_ylabel("test accuracy (%)")
     axis.legend(loc="upper left")
     return figure

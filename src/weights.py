@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torchvision.models import ResNet, ResNet18_Weights, resnet18
+from torchvision.transforms import v2
 
 from src.common.downloads import SourceFailed, download, reason
 from src.common.files import file_hash
@@ -26,30 +27,43 @@ STANDIN = WEIGHTS / "resnet18_tiny_imagenet_64px.pt"
 STANDIN_SHA256 = "a997fff8cdf20aed1d2490be20b6eb1c04bcde62a1dbab72a4a9204a4a2db84b"
 
 
+def input_transform(size: int, mean: tuple, std: tuple) -> v2.Compose:
+    """A PIL image, or uint8 images [B, 3, 32, 32], as the network's input.
+
+    size: height and width in pixels afterwards; mean, std: of the colour channels of
+    the images that the network learned from, in [0, 1].
+    """
+    return v2.Compose(
+        [
+            v2.ToImage(),  # to uint8 [3, 32, 32]
+            v2.ToDtype(torch.float32, scale=True),  # to [0, 1]
+            v2.Resize([size, size], antialias=True),  # bilinear
+            v2.Normalize(mean, std),
+        ]
+    )
+
+
 class WeightsUnavailable(RuntimeError):
     """Not even the stand-in can be used; the text says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
 class PretrainedWeights:
-    """The parameters of a trained ResNet-18, and what one must know to use them."""
+    """The parameters of a trained ResNet-18, and what one must know to use them.
+
+    mean, std: of each colour channel in [0, 1]; the inputs are normalised with them.
+    state_dict: float32, with the keys of torchvision's resnet18, head `fc` included.
+    """
 
     name: str
-    #: Where they come from, in one line.
-    provenance: str
-    #: Whether they are torchvision's ImageNet weights rather than the stand-in.
-    official: bool
-    #: Height and width in pixels of the images they were trained on.
-    input_size: int
-    #: Of each colour channel in 0…1: what the inputs are normalised with.
+    provenance: str  # in one line
+    official: bool  # torchvision's ImageNet weights rather than the stand-in
+    input_size: int  # height and width in pixels of the images they were trained on
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    #: What each output of the head stands for.
-    categories: tuple[str, ...] = field(repr=False)
-    #: float32, with the keys of torchvision's resnet18, its `fc` head included.
+    categories: tuple[str, ...] = field(repr=False)  # what the head's outputs mean
     state_dict: dict[str, Tensor] = field(repr=False)
-    #: SHA-256 of the file that they were read from.
-    sha256: str
+    sha256: str  # of the file that they were read from
 
     def build(self) -> ResNet:
         """A torchvision resnet18 with these weights, in eval mode."""
@@ -89,9 +103,6 @@ def load_pretrained(*, allow_download: bool = not FAST) -> PretrainedWeights:
     return weights
 
 
-# ------------------------------------------------------------------------ official
-
-
 def _file_name() -> str:
     return OFFICIAL_URL.rpartition("/")[2]
 
@@ -117,7 +128,7 @@ def _official_file(allow_download: bool) -> Path:
         print(f"Weights: {path.name} {end}")
     if not allow_download:
         raise SourceFailed("none on this machine, and nothing is downloaded now")
-    download(OFFICIAL_URL, cached, "sha256", _hash_prefix())
+    download(OFFICIAL_URL, cached, _hash_prefix())
     return cached
 
 
@@ -136,9 +147,6 @@ def _read_official(path: Path) -> PretrainedWeights:
     )
 
 
-# ------------------------------------------------------------------------ stand-in
-
-
 def _read_standin() -> PretrainedWeights:
     digest = file_hash(STANDIN) if STANDIN.is_file() else "no such file"
     if digest != STANDIN_SHA256:
@@ -148,6 +156,10 @@ def _read_standin() -> PretrainedWeights:
         )
     saved = torch.load(STANDIN, map_location="cpu", weights_only=True)
     meta = saved["meta"]
+    state = {  # stored in half precision; BatchNorm's integer counters stay integers
+        name: value.float() if value.is_floating_point() else value
+        for name, value in saved["state_dict"].items()
+    }
     return PretrainedWeights(
         name=meta["name"],
         provenance="a ResNet-18 trained on 200 ImageNet classes at 64 px "
@@ -157,10 +169,6 @@ def _read_standin() -> PretrainedWeights:
         mean=tuple(meta["mean"]),
         std=tuple(meta["std"]),
         categories=tuple(meta["categories"]),
-        # stored in half precision; BatchNorm's integer counters stay integers
-        state_dict={
-            name: value.float() if value.is_floating_point() else value
-            for name, value in saved["state_dict"].items()
-        },
+        state_dict=state,
         sha256=digest,
     )

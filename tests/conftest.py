@@ -13,13 +13,15 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 FAKE_DATA = """
 from pathlib import Path
+from types import SimpleNamespace
 
 class DataUnavailable(RuntimeError): ...
 
-def fetch():
+def load(train):
     Path(__file__).with_name("fetched").touch()
-    return "a fake set"
+    return SimpleNamespace(provenance="a fake set")
 """
+FAKE_ANSWERS = "def write(): raise ValueError('nothing was recorded')"
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def overfit():
 
 @pytest.fixture
 def project(tmp_path, make_notebook):
-    """A project with our commands, tiny notebooks, and a source of data that is fake.
+    """A project with our commands, tiny notebooks, and fakes of data and answers.
 
     Its path has a space and Hebrew letters in it.
     """
@@ -64,10 +66,10 @@ def project(tmp_path, make_notebook):
         ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copy(ROOT / "requirements.txt", root)
-    (root / "tests").mkdir()
-    (root / "answers").mkdir()
-    (root / "answers/walkthrough.md").touch()  # left out of what is handed in
+    for folder in ("tests", "answers", "data"):
+        (root / folder).mkdir()
     (root / "src/cifar10.py").write_text(FAKE_DATA, encoding="utf-8")
+    (root / "src/commands/answers.py").write_text(FAKE_ANSWERS, encoding="utf-8")
     show = "import os\nprint(os.environ['MAMAN13_FAST'], os.environ['MAMAN13_RETRAIN'])"
     for name in ("q1_convolution", "q2_backpropagation", "q3_transfer_learning"):
         make_notebook(root / f"notebooks/{name}.ipynb", "1 + 1", show)
@@ -81,9 +83,7 @@ def command(project):
     Keyword arguments are environment variables; None removes one.
     """
 
-    def run(
-        *args: str, python=sys.executable, **variables
-    ) -> subprocess.CompletedProcess:
+    def run(*args: str, **variables) -> subprocess.CompletedProcess:
         environment = {**os.environ, **variables}
         return subprocess.run(
             [sys.executable, "-m", "src", *args],

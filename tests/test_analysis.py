@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from torch import nn
+from torchmetrics.classification import MulticlassCalibrationError
 
 from src import analysis
+from src.cifar10_sources import CLASSES
 
 
 def logits_with(probabilities: list[list[float]]) -> torch.Tensor:
@@ -22,6 +24,7 @@ def test_accuracy_loss_confusion_by_hand():
     assert result.loss == pytest.approx(-math.log(0.7 * 0.8 * 0.1) / 3, abs=1e-12)
     assert result.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0]]
     assert result.class_accuracy == (1.0, 1.0, 0.0)
+    assert result.interval == analysis.wilson_interval(2, 3)
 
 
 def test_confusion_counts_every_image_once():
@@ -49,17 +52,6 @@ def test_wilson_interval(successes, trials, expected):
     )
 
 
-def test_wilson_interval_covers_the_truth_95_times_in_100():
-    generator = torch.Generator().manual_seed(0)
-    truth, trials = 0.9, 400
-    draws = torch.rand(4000, trials, generator=generator) < truth
-    hits = 0
-    for successes in draws.sum(1).tolist():
-        low, high = analysis.wilson_interval(successes, trials)
-        hits += low <= truth <= high
-    assert hits / 4000 == pytest.approx(0.95, abs=0.015)
-
-
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 5), (6, 5), (0, 0)])
 def test_wilson_interval_rejects(successes, trials):
     with pytest.raises(ValueError, match=f"{successes} successes of {trials}"):
@@ -77,26 +69,40 @@ def test_calibration_error_by_hand():
     assert result.ece == pytest.approx((0.1 + 0.1) / 2)
 
 
-def test_calibration_error_of_a_calibrated_classifier_is_small():
+@pytest.mark.parametrize(("bins", "scale"), [(15, 1.0), (15, 3.0), (7, 0.3)])
+def test_calibration_error_is_torchmetrics(bins, scale):
     generator = torch.Generator().manual_seed(0)
-    logits = 2 * torch.randn(50_000, 4, generator=generator)
+    logits = 2 * torch.randn(2000, 4, generator=generator, dtype=torch.float64)
     labels = torch.multinomial(logits.softmax(1), 1, generator=generator).flatten()
-    assert analysis.calibrate(logits, labels).ece < 0.01
-    overconfident = analysis.calibrate(3 * logits, labels)
-    assert overconfident.ece > 0.1
+    metric = MulticlassCalibrationError(4, n_bins=bins, norm="l1")
+    expected = metric((scale * logits).softmax(1), labels).item()
+    found = analysis.calibrate(scale * logits, labels, bins)
+    assert found.ece == pytest.approx(expected, abs=1e-6)
+    assert sum(found.count) == 2000 and len(found.count) <= bins
+    if bins == 15:
+        assert analysis.calibrate(scale * logits, labels) == found  # the default
+        assert analysis.evaluate(scale * logits, labels).calibration == found
+    if scale == 1:
+        assert found.ece < 0.03  # the labels were drawn from these probabilities
+
+
+def test_a_bin_is_closed_above():
+    logits = logits_with([[0.5, 0.25, 0.25], [0.625, 0.25, 0.125], [1.0, 0.0, 0.0]])
+    found = analysis.calibrate(logits, torch.tensor([0, 0, 0]), bins=2)
+    assert found.count == (1, 2)  # 0.5 belongs to the lower one, 1 to the upper
 
 
 def test_worst_mistakes_are_wrong_and_in_order():
-    logits = logits_with(
-        [[0.9, 0.1], [0.2, 0.8], [0.05, 0.95], [0.99, 0.01], [0.3, 0.7]]
-    )
-    labels = torch.tensor([0, 0, 0, 0, 0])
-    found = analysis.worst_mistakes(logits, labels, count=2)
-    assert [mistake.index for mistake in found] == [2, 1]
-    assert found[0].predicted == 1
-    assert found[0].true == 0
-    assert found[0].probability == pytest.approx(0.95)
-    assert found[0].true_probability == pytest.approx(0.05)
+    rows = [[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0.05, 0, 0.95], [1, 0, 0], [0.4, 0.6, 0]]
+    labels = torch.tensor([0, 0, 0, 0, 2])
+    first, second = analysis.worst_mistakes(logits_with(rows), labels, count=2)
+    assert (first.index, first.predicted, first.true) == (2, 2, 0)
+    assert first.probability == pytest.approx(0.95)
+    assert first.true_probability == pytest.approx(0.05)
+    assert (second.index, second.predicted, second.true) == (1, 1, 0)
+    assert len(analysis.worst_mistakes(logits_with(rows), labels)) == 3
+    many = analysis.worst_mistakes(torch.eye(2).repeat(10, 1), torch.zeros(20).long())
+    assert [mistake.index for mistake in many] == [*range(1, 20, 2)]  # ten by default
 
 
 def test_worst_mistakes_with_ties_come_in_order_of_index():
@@ -129,22 +135,32 @@ def test_multiply_adds_of_known_layers():
     assert analysis.multiply_adds(nn.Linear(512, 10), torch.zeros(2, 512)) == 5120
 
 
-def test_doubted_labels_name_classes_and_votes():
-    from src.cifar10 import CLASSES
+def test_parameters_are_counted_and_recorded():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2), nn.Linear(2, 2))
+    model[1].weight.requires_grad_(False)
+    assert analysis.parameter_count(model) == 14
+    assert analysis.parameter_count(model, trainable_only=True) == 8
+    logits = logits_with([[0.7, 0.3], [0.4, 0.6], [0.2, 0.8]])
+    evaluation = analysis.evaluate(logits, torch.tensor([0, 0, 1]))
+    assert analysis.as_record(
+        evaluation, model, torch.zeros(5, 3, 1, 1), ["a", "b"], 12.5
+    ) == {
+        "test_accuracy": 2 / 3,
+        "interval": analysis.wilson_interval(2, 3),
+        "test_loss": pytest.approx(-math.log(0.7 * 0.4 * 0.8) / 3, abs=1e-12),
+        "ece": pytest.approx((0.3 + 0.6 + 0.2) / 3, abs=1e-12),
+        "class_accuracy": {"a": 0.5, "b": 1.0},
+        "seconds": 12.5,
+        "parameters": 14,
+        "parameters_trained": 8,
+        "multiply_adds": 6 + 4,
+    }
 
+
+def test_doubted_labels_name_classes_and_votes():
     assert len(analysis.DOUBTED_LABELS) == 18
+    assert analysis.DOUBTED_LABELS[1718] == ("ship", 3)
     for index, (name, votes) in analysis.DOUBTED_LABELS.items():
         assert 0 <= index < 10_000
         assert name in CLASSES
         assert 3 <= votes <= 5
-
-
-def test_a_markdown_table_has_numbers_at_the_right():
-    table = analysis.markdown_table(
-        ["layer", "kind", "parameters", "change"], [["a", "ReLU", "0", "−1.5 %"]]
-    )
-    assert table.splitlines() == [
-        "| layer | kind | parameters | change |",
-        "| :-- | :-- | --: | --: |",
-        "| a | ReLU | 0 | −1.5 % |",
-    ]

@@ -392,12 +392,57 @@ def test_comparison_sees_a_flipped_kernel(monkeypatch):
     assert min(difference.output, difference.input_grad, difference.weight_grad) > 0.1
 
 
-def test_comparison_refuses_other_shapes(monkeypatch):
-    forward = Conv2d.forward
-    monkeypatch.setattr(
-        Conv2d, "forward", lambda self, image: forward(self, image)[:, :, :1, :1]
-    )
-    with pytest.raises((ValueError, RuntimeError)):
+@pytest.mark.parametrize(
+    "quantity", ["output", "input_grad", "weight_grad", "bias_grad"]
+)
+def test_comparison_finds_an_error_in_each_quantity(monkeypatch, quantity):
+    """Of exactly the size of the one that is put in, and nowhere else."""
+    run = conv_checks._forward_backward
+    place = ["output", "input_grad", "weight_grad", "bias_grad"].index(quantity)
+
+    def wrong(layer, images, output_grad):
+        found = list(run(layer, images, output_grad))
+        if isinstance(layer, Conv2d):
+            found[place] = found[place].clone()
+            found[place].flatten()[-1] -= 0.5
+        return tuple(found)
+
+    monkeypatch.setattr(conv_checks, "_forward_backward", wrong)
+    found = vars(conv_checks.compare(conv_checks.CASES["all unequal"]))
+    assert found.pop(quantity) == pytest.approx(0.5, abs=1e-12)
+    assert max(found.values()) < 1e-12
+
+
+def test_comparison_draws_from_its_seed_and_leaves_the_global_one(monkeypatch):
+    seen = []
+    run = conv_checks._forward_backward
+
+    def watch(layer, images, output_grad):
+        seen.append((images, output_grad))
+        return run(layer, images, output_grad)
+
+    monkeypatch.setattr(conv_checks, "_forward_backward", watch)
+    state = torch.get_rng_state()
+    for options in ({}, {"seed": 13}, {"seed": 1, "batch_size": 3}):
+        conv_checks.compare(conv_checks.CASES["stride"], **options)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(seen[0][0], seen[2][0]) and torch.equal(seen[0][1], seen[2][1])
+    assert seen[0][0].shape == (2, 3, 8, 8) and seen[0][0].dtype == torch.float64
+    assert seen[4][0].shape == (3, 3, 8, 8)
+    assert not torch.equal(seen[0][0], seen[4][0][:2])
+    assert seen[0][1].std() > 0.5  # random, not the ones of a sum
+
+
+@pytest.mark.parametrize("change", [lambda y: y[:, :, :1, :1], lambda y: y.float()])
+def test_comparison_refuses_other_shapes_and_types(monkeypatch, change):
+    run = conv_checks._forward_backward
+
+    def wrong(layer, images, output_grad):
+        output, *grads = run(layer, images, output_grad)
+        return change(output) if isinstance(layer, Conv2d) else output, *grads
+
+    monkeypatch.setattr(conv_checks, "_forward_backward", wrong)
+    with pytest.raises(ValueError, match="can't be compared with"):
         conv_checks.compare(conv_checks.CASES["square kernel"])
 
 
@@ -435,18 +480,68 @@ def test_benchmark_measures_what_it_says():
         weight_bytes = 4 * 512 * layer.shape.in_channels
         weight_bytes *= math.prod(layer.shape.kernel_size)
         assert min(layer.ours.bytes, layer.theirs.bytes) >= weight_bytes
-    first, second = measured.layers
-    assert measured.memory_ratio == pytest.approx(
-        math.sqrt(first.memory_ratio * second.memory_ratio)
+
+
+def test_benchmark_takes_turns_and_medians_on_one_core(monkeypatch):
+    """With a clock that tells how often it was asked, and peaks of 30 and 10 bytes."""
+    turns, peaks = [], iter([30, 10, 60, 30])
+    #: what each turn takes: ours, theirs, ours, ...; the first two warm up
+    lengths = iter([900, 800, 8, 1, 2, 5, 6, 3, 900, 800, 3, 1, 3, 1, 3, 1])
+    clock = [0]
+
+    def seconds():
+        return clock[0]
+
+    def run(layer, images, output_grad):
+        assert torch.get_num_threads() == 1
+        assert images.shape == (4, 2, 5, 5) and output_grad.shape == (4, 3, 5, 5)
+        assert images.dtype == output_grad.dtype == torch.float32
+        turns.append(type(layer))
+        clock[0] += next(lengths)
+
+    def peak(action):
+        return next(peaks)
+
+    monkeypatch.setattr(conv_checks, "_seconds", seconds)
+    monkeypatch.setattr(conv_checks, "_forward_backward", run)
+    monkeypatch.setattr(conv_checks, "peak_bytes", peak)
+    monkeypatch.setattr(torch, "set_num_threads", set_threads := Threads())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: set_threads.now)
+    shape = conv_checks.LayerShape(2, 3, (3, 3), 1, 1, (5, 5))
+    found = conv_checks.benchmark([shape, shape], batch_size=4, repetitions=3)
+    first, second = found.layers
+    assert turns == [Conv2d, nn.Conv2d] * 8
+    assert first.ours == conv_checks.Cost(seconds=6, bytes=30)
+    assert first.theirs == conv_checks.Cost(seconds=3, bytes=10)
+    assert (first.time_ratio, first.memory_ratio) == (2, 3)
+    assert (second.time_ratio, second.memory_ratio) == (3, 2)
+    assert found.time_ratio == pytest.approx(math.sqrt(6))
+    assert found.memory_ratio == pytest.approx(math.sqrt(6))
+    assert set_threads.now == 7
+
+
+class Threads:
+    """Stands in for torch's number of threads."""
+
+    now = 7
+
+    def __call__(self, count):
+        self.now = count
+
+
+def test_benchmark_is_of_all_of_resnet18(monkeypatch):
+    monkeypatch.setattr(conv_checks, "_layer_costs", lambda *arguments: arguments)
+    assert conv_checks.benchmark().layers == tuple(
+        (shape, 2, 7) for shape in conv_checks.RESNET18_LAYERS
     )
 
 
-def test_peak_memory():
+def test_peak_bytes():
     def allocate():
         kept = torch.empty(1000, dtype=torch.float32)
         temporary = torch.empty(3000, dtype=torch.float32)
         del temporary
         return kept, torch.empty(500, dtype=torch.float32)
 
-    assert 16_000 <= conv_checks.peak_memory(allocate) < 17_000
-    assert conv_checks.peak_memory(lambda: None) == 0
+    assert 16_000 <= conv_checks.peak_bytes(allocate) < 17_000
+    assert conv_checks.peak_bytes(lambda: None) == 0

@@ -1,6 +1,6 @@
-"""Subsets of each class, and trainings that are looked up when done before."""
+"""Accuracies from few images: drawn, trained, measured on the test images, and kept."""
 
-import json
+import dataclasses
 
 import pytest
 import torch
@@ -8,24 +8,43 @@ from torch import nn
 from torchvision.transforms import v2
 
 from src import data_efficiency
-from src.data_efficiency import Point, draw
-from src.training import Examples, Recipe
+from src.cifar10 import Examples, draw
+from src.data_efficiency import Point
+from src.head import HeadRecipe, fit_head, search
+from src.training import Recipe, train_from_scratch
 
 TRANSFORM = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+RECIPE = Recipe(epochs=2, batch_size=4)
 
 
-def test_draw_takes_as_many_of_each_class():
-    labels = torch.arange(100) % 10
-    drawn = draw(labels, 4, seed=1)
-    assert labels[drawn].bincount().tolist() == [4] * 10
-    assert len(drawn.unique()) == 40
-    assert torch.equal(drawn, draw(labels, 4, seed=1))
-    assert not torch.equal(drawn, draw(labels, 4, seed=2))
+def build(recipe):
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, recipe.widths[0] // 32)
+    )
 
 
-def test_draw_of_more_than_there_are():
-    with pytest.raises(ValueError, match="class 0 has 10 examples, not 11"):
-        draw(torch.arange(100) % 10, 11, seed=1)
+def images(count: int, seed: int) -> Examples:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(256, (count, 3, 32, 32), generator=generator)
+    return Examples(pixels.to(torch.uint8), torch.arange(count) % 2)
+
+
+def features(count: int, seed: int) -> Examples:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 10
+    inputs = torch.randn(count, 10, generator=generator)
+    inputs[range(count), labels] += 1.5
+    return Examples(inputs, labels)
+
+
+def scratch(recipe: Recipe, train: Examples, test: Examples) -> float:
+    """The accuracy of a training written out."""
+    torch.manual_seed(recipe.seed)
+    network = build(recipe)
+    train_from_scratch(network, recipe, train, None, TRANSFORM)
+    with torch.no_grad():
+        logits = network(test.inputs.float() / 255)
+    return (logits.argmax(1) == test.labels).float().mean().item()
 
 
 def test_mean_of_a_point():
@@ -33,40 +52,83 @@ def test_mean_of_a_point():
 
 
 def test_a_training_is_done_once_and_kept(tmp_path, monkeypatch):
-    def build(recipe):
-        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    train, test = images(8, seed=0), images(101, seed=1)
+    arguments = build, RECIPE, train, test, TRANSFORM
+    options = {"folder": tmp_path / "cache", "committed": tmp_path / "committed"}
+    first = data_efficiency.scratch_accuracy("few", *arguments, **options, anew=True)
+    assert first == scratch(RECIPE, train, test)
+    [file] = tmp_path.rglob("*.pt")
+    assert file.relative_to(tmp_path).as_posix() == "committed/few.pt"
+    state = torch.load(file)
+    assert state["accuracy"] == first and 0 < state["seconds"] < 60
+    monkeypatch.setattr(data_efficiency.torch, "manual_seed", lambda _: pytest.fail())
+    again = data_efficiency.scratch_accuracy("few", *arguments, **options)
+    assert again == first
 
-    trainings = []
-    train = data_efficiency.train_from_scratch
-    monkeypatch.setattr(
-        data_efficiency,
-        "train_from_scratch",
-        lambda *args, **kw: trainings.append(1) or train(*args, **kw),
+
+def test_each_draw_is_trained_with_its_own_seed_and_images(tmp_path):
+    train, test = images(40, seed=0), images(101, seed=1)
+    point = data_efficiency.scratch_point(
+        4, 3, build, RECIPE, train, test, TRANSFORM, folder=tmp_path
     )
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (8, 3, 32, 32), generator=generator).to(torch.uint8)
-    data = Examples(images, torch.arange(8) % 2)
-    store = tmp_path / "store.json"
-
-    def accuracy(recipe, train_on=data, **options):
-        return data_efficiency.scratch_accuracy(
-            build, recipe, train_on, data, TRANSFORM, store, **options
+    assert point.images_per_class == 4
+    assert point.accuracies == tuple(
+        scratch(
+            dataclasses.replace(RECIPE, seed=seed),
+            train[draw(train.labels, 4, seed)],
+            test,
         )
+        for seed in (1, 2, 3)
+    )
+    names = sorted(path.name.rpartition("-")[0] for path in tmp_path.iterdir())
+    assert names == [f"three_blocks_4_a_class_{seed}" for seed in (1, 2, 3)]
 
-    recipe = Recipe(epochs=1, batch_size=4)
-    first = accuracy(recipe)
-    assert 0 <= first <= 1
-    assert accuracy(recipe) == first
-    assert len(trainings) == 1
-    accuracy(Recipe(epochs=2, batch_size=4))
-    accuracy(recipe, train_on=data[:6])
-    assert len(trainings) == 3
-    assert accuracy(recipe, retrain=True) == first
-    assert len(trainings) == 4
-    assert [row["images"] for row in json.loads(store.read_text()).values()] == [
-        8,
-        8,
-        6,
+
+def test_the_head_is_chosen_on_validation_and_measured_on_test(tmp_path, monkeypatch):
+    train, validation, test = features(60, 0), features(50, 1), features(101, 2)
+    asked = []
+
+    def small_search(*data, **options):
+        asked.append(options)
+        grid = {"learning_rates": (1e-4, 1e-2), "weight_decays": (0.1,)}
+        return search(*data, **grid, **options | {"epochs": 4}, folder=tmp_path)
+
+    monkeypatch.setattr(data_efficiency, "search", small_search)
+    found = data_efficiency.head_accuracy("few", train, validation, test)
+    best = small_search(train, validation, name="few")[0].recipe
+    head = nn.Linear(10, 10)
+    fit_head(head, best, train)
+    hits = (head(test.inputs).argmax(1) == test.labels).float().mean().item()
+    assert found == pytest.approx(hits)
+    assert asked[0] == {"epochs": 300, "name": "few"}  # one step an epoch
+
+    asked.clear()
+    point = data_efficiency.head_point(3, 2, train, validation, test)
+    assert [options["name"] for options in asked] == [
+        "head-search-3-a-class-1",
+        "head-search-3-a-class-2",
     ]
-    store.write_text("{")
-    assert accuracy(recipe) == first
+    drawn = [train[draw(train.labels, 3, seed)] for seed in (1, 2)]
+    assert point == Point(
+        3,
+        tuple(
+            data_efficiency.head_accuracy(f"again-{seed}", few, validation, test)
+            for seed, few in enumerate(drawn)
+        ),
+    )
+
+
+@pytest.mark.parametrize(("count", "epochs"), [(500, 300), (501, 150), (10_000, 30)])
+def test_the_head_takes_at_least_300_steps(monkeypatch, count, epochs):
+    asked = []
+
+    def no_search(*_, epochs, name):
+        asked.append(epochs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data_efficiency, "search", no_search)
+    data = features(count, 0)
+    with pytest.raises(KeyboardInterrupt):
+        data_efficiency.head_accuracy("few", data, data, data)
+    assert asked == [epochs]
+    assert HeadRecipe.batch_size == 500

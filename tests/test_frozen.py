@@ -1,5 +1,8 @@
 """Frozen networks stay as they are, and their outputs are computed once."""
 
+import hashlib
+import struct
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +10,7 @@ from torchvision.models import resnet18
 from torchvision.transforms import v2
 
 from src import frozen
-from src.frozen import fingerprint, outputs, without_head
+from src.frozen import fingerprint, frozen_outputs, without_head
 
 TRANSFORM = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
 
@@ -39,14 +42,8 @@ class Counted(nn.Module):
 
 
 def compute(network, images, folder, transform=TRANSFORM):
-    return outputs(
-        network,
-        images,
-        transform,
-        name="some outputs",
-        folder=folder,
-        chunk_size=4,
-        batch_size=2,
+    return frozen_outputs(
+        network, images, transform, name="some outputs", folder=folder, chunk_size=4
     ).values
 
 
@@ -92,6 +89,19 @@ def test_the_check_fails_if_the_backbone_is_left_in_training_mode(model):
 def test_fingerprint_covers_everything_but_the_head(model):
     names = set(model.state_dict())
     assert names - set(fingerprint(model)) == {"fc.weight", "fc.bias"}
+    assert set(fingerprint(model, exclude="layer")) == {
+        name for name in names if not name.startswith("layer")
+    }
+
+
+def test_a_fingerprint_is_the_sha256_of_the_values_in_order():
+    layer = nn.Linear(2, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    digest = hashlib.sha256(struct.pack("<4f", 1, 2, 3, 4)).hexdigest()
+    assert fingerprint(layer)["weight"] == digest
+    layer.weight.data = layer.weight.data.T.contiguous().T  # another layout in memory
+    assert fingerprint(layer)["weight"] == digest
 
 
 def test_head_of_the_features_is_the_network(model):
@@ -123,28 +133,10 @@ def test_evaluation_mode_is_set(tmp_path):
     assert fingerprint(network) == before
 
 
-@pytest.mark.parametrize("change", ["weights", "buffers", "images", "transform"])
-def test_whatever_the_outputs_depend_on_makes_them_computed_anew(tmp_path, change):
-    network, images, transform = Counted(small_network()), some_images(), TRANSFORM
-    compute(network, images, tmp_path, transform)
-    if change == "weights":
-        network.network[0].weight.data[0, 0, 0, 0] += 1
-    elif change == "buffers":
-        network.network[1].running_mean += 1
-    elif change == "images":
-        images = some_images(seed=1)
-    else:
-        transform = v2.Compose(
-            [*TRANSFORM.transforms, v2.Normalize([0.5] * 3, [1] * 3)]
-        )
-    compute(network, images, tmp_path, transform)
-    assert network.images == 20
-
-
 def test_an_interruption_loses_only_the_current_chunk(tmp_path):
     network, images = small_network(), some_images()
     expected = compute(Counted(network), images, tmp_path / "whole")
-    stopped = Counted(network, stop_at=4)  # in the second chunk of 4 images
+    stopped = Counted(network, stop_at=2)  # in the second chunk of 4 images
     with pytest.raises(KeyboardInterrupt):
         compute(stopped, images, tmp_path / "again")
     resumed = Counted(network)
@@ -152,21 +144,47 @@ def test_an_interruption_loses_only_the_current_chunk(tmp_path):
     assert resumed.images == 6
 
 
-def test_a_damaged_chunk_is_computed_again(tmp_path):
+def test_a_damaged_chunk_is_computed_again(tmp_path, capsys):
     network, images = Counted(small_network()), some_images()
     expected = compute(network, images, tmp_path)
-    first, second, _ = sorted(tmp_path.rglob("*.npz"))
+    first, second, _ = sorted(tmp_path.iterdir())
     first.write_bytes(b"")
     second.write_bytes(second.read_bytes()[:100])
     assert torch.equal(compute(network, images, tmp_path), expected)
     assert network.images == 10 + 8
+    out = capsys.readouterr().out
+    assert all(f"{path.name} can't be read" in out for path in (first, second))
 
 
-def test_a_full_disk_leaves_no_half_written_chunk(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+def test_chunks_batches_and_seconds(tmp_path, monkeypatch, capsys):
+    times = iter([1.0, 3.0, 10.0, 15.0, 30.0, 30.5])
+    monkeypatch.setattr(frozen.time, "perf_counter", lambda: next(times))
+    network, images = small_network(), some_images(260)
+    seen = []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    options = {"name": "some outputs", "folder": tmp_path, "chunk_size": 130}
+    found = frozen_outputs(network, images[:259], TRANSFORM, **options)
+    assert seen == [125, 5, 125, 4]
+    assert found.seconds == 2 + 5
+    assert found.values.shape == (259, 32) and found.values.dtype == torch.float32
+    assert [path.name[:16] for path in sorted(tmp_path.iterdir())] == [
+        "some-outputs-000",
+        "some-outputs-001",
+    ]
+    again = frozen_outputs(network, images[:259], TRANSFORM, **options)
+    assert again.seconds == 7 and len(seen) == 4
+    frozen_outputs(network, images[:2], TRANSFORM, name="few", folder=tmp_path)
+    assert frozen_outputs.__kwdefaults__["chunk_size"] == 2500
 
-    monkeypatch.setattr(frozen.np, "savez", full)
-    with pytest.raises(OSError, match="No space left"):
+
+def test_progress_is_shown_only_while_something_is_computed(tmp_path, monkeypatch):
+    tracked = []
+
+    def track(self, items, description, total=None):
+        tracked.append((description, len(items)))
+        return iter(items)
+
+    monkeypatch.setattr(frozen.LiveLog, "track", track)
+    for _ in range(2):
         compute(small_network(), some_images(), tmp_path)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert tracked == [("some outputs", 3)]

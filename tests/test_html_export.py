@@ -229,7 +229,7 @@ def test_source_and_outputs_in_order():
     assert texts[0] == "1 < 2 & red"
     assert texts[1] == "<Tensor>"
     assert texts[2] == "bold"
-    assert soup.select_one(".scroll table math").text == "b"
+    assert soup.select_one("table math").text == "b"
     assert "not this" not in html and "nor this" not in html
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.kernelspec import KernelSpec
 
 from src.commands import notebooks
 from src.commands.notebooks import NotebookFailed
@@ -35,7 +36,12 @@ def shown(path: Path, cell: int = 0) -> str:
 # Execution ---------------------------------------------------------------------------
 
 
-def test_the_kernel_is_this_python_whatever_the_notebook_asks_for(notebook):
+def test_the_kernel_is_this_python_whatever_there_is(notebook, monkeypatch, tmp_path):
+    registered = tmp_path / "jupyter/kernels/python3"
+    registered.mkdir(parents=True)
+    spec = {"argv": ["false"], "display_name": "of the user", "language": "python"}
+    (registered / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     path = notebook("import sys\nprint(sys.executable)")
     content = nbformat.read(path, 4)
     content.metadata.kernelspec = {"name": "no-such-kernel", "display_name": "?"}
@@ -57,7 +63,7 @@ def test_where_and_how_the_kernel_runs(notebook, monkeypatch, tmp_path):
     found = json.loads(shown(path).strip("'"))
     assert found[:4] == [str(tmp_path), "0", "1", "yes"]
     assert "inline" in found[4]
-    assert (execution.name, execution.cells) == ("a b", 1)
+    assert execution.cells == 1
     assert 0 < execution.seconds < 300
     assert "names a path" in execution.flaws[0]
 
@@ -82,31 +88,26 @@ def test_two_executions_give_the_same_bytes(notebook):
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("1 / 0", r"(?s)failed in code cell 2 of 2 \(`1 / 0`\).*ZeroDivisionError"),
+        ("1 / 0", r"(?s)a b failed in code cell 2 of 2.*\n1 / 0\n.*ZeroDivisionError"),
         ("raise KeyboardInterrupt", "(?s)failed in code cell 2.*KeyboardInterrupt"),
         ("input('name?')", "(?s)failed in code cell 2.*StdinNotImplemented"),
-        ("import os\nos._exit(3)", "died in code cell 2 of 2 .*exit status 3.* memory"),
-        (
-            "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
-            "exit status -9.*Most likely this is a shortage of memory",
-        ),
+        ("import os\nos._exit(3)", r"(?s)code cell 2 of 2.*died: often .* of memory"),
     ],
 )
 def test_a_failure_leaves_the_file_as_it_was(notebook, source, reason):
-    if "SIGKILL" in source and os.name == "nt":
-        pytest.skip("no such signal on Windows")
     path = notebook("'fine'", source)
     before = path.read_bytes()
     with pytest.raises(NotebookFailed, match=reason) as failure:
         notebooks.execute(path)
-    assert "the file is as it was before" in str(failure.value)
+    assert "the file is as it was" in str(failure.value)
+    assert "\x1b" not in str(failure.value)
     assert path.read_bytes() == before
     assert [item.name for item in path.parent.iterdir()] == [path.name]
 
 
 def test_a_dying_kernels_last_words_are_shown(notebook):
     path = notebook("import os\nos.write(2, b'out of luck')\nos.abort()")
-    with pytest.raises(NotebookFailed, match="died") as failure:
+    with pytest.raises(NotebookFailed, match="Kernel died") as failure:
         notebooks.execute(path)
     assert "out of luck" in str(failure.value)
 
@@ -116,11 +117,11 @@ def test_a_kernel_that_does_not_start(notebook, monkeypatch):
     before = path.read_bytes()
     broken = [sys.executable, "-c", "import sys; sys.exit('no kernel today')"]
     monkeypatch.setattr(
-        notebooks._ThisPython,
+        notebooks.KernelSpecManager,
         "get_kernel_spec",
-        lambda self, name: notebooks.KernelSpec(argv=broken, language="python"),
+        lambda self, name: KernelSpec(argv=broken, language="python"),
     )
-    with pytest.raises(NotebookFailed, match="did not start") as failure:
+    with pytest.raises(NotebookFailed, match="a b failed to start its k") as failure:
         notebooks.execute(path)
     assert "no kernel today" in str(failure.value)
     assert path.read_bytes() == before
@@ -133,7 +134,7 @@ def test_a_disk_that_is_full_when_saving(notebook, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(NotebookFailed, match=r"could not be saved: .*No space left"):
         notebooks.execute(path)
     monkeypatch.undo()
@@ -147,20 +148,16 @@ def test_a_folder_without_permission_is_noticed_before_the_work(notebook, monkey
 
     path = notebook("open('executed', 'w')")
     monkeypatch.setattr(notebooks.tempfile, "TemporaryFile", refuse)
-    with pytest.raises(NotebookFailed, match=r"can't write to .*Permission denied"):
+    with pytest.raises(NotebookFailed, match=r"a b\.ipynb could not be .*denied"):
         notebooks.execute(path)
     assert not (path.parent / "executed").exists()
 
 
-@pytest.mark.parametrize("text", ["", "<<<<<<< HEAD", "[]", '{"cells": 3}'])
+@pytest.mark.parametrize("text", [None, "", "<<<<<<< HEAD", "[]", '{"cells": 3}'])
 def test_a_file_that_is_no_notebook(tmp_path, text):
-    (tmp_path / "a.ipynb").write_text(text)
-    with pytest.raises(NotebookFailed, match=r"a\.ipynb is not a valid notebook"):
-        notebooks.execute(tmp_path / "a.ipynb")
-
-
-def test_a_notebook_that_is_missing(tmp_path):
-    with pytest.raises(NotebookFailed, match=r"there is no .*a\.ipynb"):
+    if text is not None:
+        (tmp_path / "a.ipynb").write_text(text)
+    with pytest.raises(NotebookFailed, match=r"a\.ipynb is no valid notebook"):
         notebooks.execute(tmp_path / "a.ipynb")
 
 
@@ -178,11 +175,11 @@ def test_what_differs_between_machines_is_removed():
     )
     code = new.new_code_cell(
         "1",
-        metadata={"execution": {"iopub": "2020"}, "tags": ["keep"], "scrolled": True},
+        metadata={"execution": {"iopub": "2020"}, "scrolled": True},
         outputs=[*streams, bar, blank, new.new_output(**said("d"))],
     )
     content = new.new_notebook(
-        cells=[code, new.new_markdown_cell("text", metadata={"editable": True})],
+        cells=[code, new.new_markdown_cell("text")],
         metadata={
             "widgets": {"x": 1},
             "language_info": {"name": "python", "version": "3"},
@@ -190,23 +187,17 @@ def test_what_differs_between_machines_is_removed():
     )
     notebooks.clean(content)
     nbformat.validate(content)
-    assert set(content.metadata) == {"kernelspec", "language_info"}
-    assert content.metadata.language_info == {"name": "python"}
-    assert [cell.metadata for cell in content.cells] == [{"tags": ["keep"]}, {}]
+    assert content.metadata == {
+        "kernelspec": {
+            "display_name": "Python 3",
+            "language": "python",
+            "name": "python3",
+        },
+        "language_info": {"name": "python"},
+    }
+    assert content.cells[0].metadata == {}
     texts = [out.get("text") or out.data for out in content.cells[0].outputs]
     assert texts == ["ab\ndone\n", "c", {"text/plain": "a bar"}, "d"]
-
-
-def test_ids_are_kept_or_numbered():
-    new = nbformat.v4
-    content = new.new_notebook(cells=[new.new_markdown_cell("a", id="mine")])
-    notebooks.clean(content)
-    assert content.cells[0].id == "mine"
-    old = new.new_notebook(cells=[new.new_markdown_cell(text) for text in "ab"])
-    old.nbformat_minor = 4  # before there were ids
-    notebooks.clean(old)
-    assert [cell.id for cell in old.cells] == ["cell-00", "cell-01"]
-    nbformat.validate(old)
 
 
 def executed(source: str = "1", **output) -> nbformat.NotebookNode:

@@ -20,10 +20,9 @@ def in_kernel(tmp_path, make_notebook, monkeypatch):
     """
     seen = []
 
-    def note(self, text):
-        seen.append(text)
-
-    monkeypatch.setattr(notebooks.LiveLine, "show", note)
+    monkeypatch.setattr(
+        notebooks.tqdm, "set_postfix_str", lambda self, text: seen.append(text)
+    )
 
     def run(*sources: str):
         path = make_notebook(tmp_path / "a.ipynb", SET_UP, *sources)

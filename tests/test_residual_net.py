@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.functional import gelu
 from torchvision.transforms import v2
@@ -35,6 +36,85 @@ def test_shapes_on_the_way(size):
     third = network.block3(second)
     assert third.shape == (2, 24, 4, 4)
     assert network(image).shape == (2, 10)
+
+
+def shifted_norms(network: nn.Module) -> nn.Module:
+    """Ready for evaluation in float64, with BatchNorms and biases that do something."""
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.bias)
+    nn.init.normal_(network.block1.whiten[0].bias)
+    return network.double().eval()
+
+
+def plain(network: ThreeBlockNet, x: torch.Tensor, **replaced) -> torch.Tensor:
+    """The forward pass in functional calls, parts of it replaced by others."""
+    use = {
+        "activation": lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2,  # exact GELU
+        "halve": lambda x: F.max_pool2d(x, 2),
+        "skip": lambda x: F.avg_pool2d(x, 2),
+        "shrink": lambda x: (
+            x.unflatten(2, (32, -1)).unflatten(4, (32, -1)).mean((3, 5))
+        ),
+        "norm": lambda x, n: (
+            (x - n.running_mean[:, None, None])
+            / (n.running_var + 1e-5).sqrt()[:, None, None]
+            * n.weight[:, None, None]
+            + n.bias[:, None, None]
+        ),
+        "last": lambda x: x.mean((2, 3)),
+        "whiten": lambda x, c: use["activation"](
+            F.conv2d(x, c.weight, c.bias, padding=1)
+        ),
+        "add": torch.add,
+    } | replaced
+    x = use["shrink"](x)
+    for number, block in enumerate((network.block1, network.block2, network.block3)):
+        inner = use["whiten"](x, block.whiten[0]) if number == 0 else x
+        first, _, norm1, _, second, norm2 = block.residual
+        inner = use["halve"](F.conv2d(inner, first.weight, padding=1))
+        inner = use["activation"](use["norm"](inner, norm1))
+        inner = use["norm"](F.conv2d(inner, second.weight, padding=1), norm2)
+        _, one, norm3 = block.shortcut
+        side = use["norm"](F.conv2d(use["skip"](x), one.weight), norm3)
+        x = use["activation"](use["add"](inner, side))
+    return F.linear(use["last"](x), network.fc.weight, network.fc.bias)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_the_network_is_what_its_docstring_says(size):
+    network = shifted_norms(ThreeBlockNet(WIDTHS))
+    image = torch.randn(2, 3, size, size, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            network(image), plain(network, image), rtol=0, atol=1e-10
+        )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"activation": torch.relu},
+        {"halve": lambda x: F.avg_pool2d(x, 2)},
+        {"skip": lambda x: F.max_pool2d(x, 2)},
+        {"shrink": lambda x: x[:, :, ::2, ::2]},
+        {"norm": lambda x, _: x},
+        {"last": lambda x: x.amax((2, 3))},
+        {"whiten": lambda x, c: F.conv2d(x, c.weight, c.bias, padding=1)},
+        {"add": torch.sub},
+        {"add": lambda inner, side: inner},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_each_part_of_the_network_matters(other):
+    network = shifted_norms(ThreeBlockNet(WIDTHS))
+    image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        assert (network(image) - plain(network, image, **other)).abs().max() > 1e-3
 
 
 def test_exactly_three_blocks_a_pool_and_a_head():

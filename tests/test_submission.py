@@ -1,5 +1,7 @@
 """What is refused, what is only warned of, and what the ZIP holds."""
 
+import ast
+import functools
 import json
 import os
 import re
@@ -16,9 +18,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from src import __main__ as commands
 from src.commands import answers, submission
+from src.commands.archive import write_zip
+from src.commands.checks import link_problem
 from src.commands.notebooks import NAMES, execute
-from src.commands.submission import link_problem, prepare, write_zip
+from src.commands.submission import prepare
 from src.common import results
+from src.common.code import syntax_hash
 from src.common.files import file_hash
 from src.common.project import ROOT
 
@@ -36,13 +41,19 @@ TITLE = """# Question: something
 
 ## A part
 """
+MODULE = '"""A layer."""\n\nkernel = 1  # one\n'
 FILES = {
     "requirements.txt": "numpy==2.4.6\n",
     "LICENSE": "MIT License\n",
     "answers/figures/mistakes.png": "a figure",
     "src/__init__.py": "",
-    "src/conv.py": "kernel = 1\n",
-    "src/answer_templates/q1.md": "a template\n",
+    "src/conv.py": MODULE,
+    "src/common/__init__.py": "",
+    "src/common/files.py": "write = 1\n",
+    "src/commands/__init__.py": "",
+    "src/commands/answers.py": "fill = 1\n",
+    "src/commands/answer_templates/q1.md": "a template\n",
+    "src/commands/answer_templates/facts.jinja": "a template\n",
     "data/README.md": "data\n",
     "data/sample/train_batch": "images",
     "data/weights/README.md": "weights\n",
@@ -58,8 +69,16 @@ NOT_IN_THE_ZIP = (
     "src/__pycache__/conv.pyc",
     "src/vision_tasks/detection.py",
     "src/vision_tasks.py",
-    "src/answer_templates/walkthrough.md",
-    "src/answer_templates/walkthrough.he.md",
+    "src/README.md",
+    "src/common/files.py.tmpx1y2",
+    "src/commands/submission.py",
+    "src/commands/checks.py",
+    "src/commands/archive.py",
+    "src/commands/html_export.py",
+    "src/commands/zip_readme.md",
+    "src/commands/answer_templates/readme_results.md",
+    "src/commands/answer_templates/walkthrough.md",
+    "src/commands/answer_templates/walkthrough.he.md",
     "answers/walkthrough.md",
     "answers/walkthrough.he.md",
     "answers/vision_tasks/guide.md",
@@ -90,7 +109,7 @@ def root(tmp_path, monkeypatch):
         save(root / "notebooks" / name, notebook())
         write(root / f"answers/{short}.md", "# An answer\n\nIt is $x_1$.\n")
         write(root / f"answers/{short}.he.md", "# תשובה\n\nהתוצאה היא $x_1$.\n")
-    code = {"src/conv.py": file_hash(root / "src/conv.py")}
+    code = {"src/conv.py": syntax_hash(MODULE)}
     change_results(
         root,
         provenance={"weights": "resnet18_imagenet1k_v1"},
@@ -98,7 +117,23 @@ def root(tmp_path, monkeypatch):
         cells={short: results.cells_hash([SOURCE]) for short in NAMES},
     )
     monkeypatch.setattr(answers, "stale", lambda folder: [])
+    monkeypatch.setattr(submission.html_export, "page_to_html", page_to_html)
+    monkeypatch.setattr(
+        submission.html_export,
+        "notebook_to_html",
+        lambda content, *more: notebook_to_html(nbformat.writes(content), *more),
+    )
     return root
+
+
+#: The real ones, but each page is made once in all these tests.
+page_to_html = functools.cache(submission.html_export.page_to_html)
+to_html = submission.html_export.notebook_to_html
+
+
+@functools.cache
+def notebook_to_html(text: str, *more: object) -> str:
+    return to_html(nbformat.reads(text, 4), *more)
 
 
 def notebook() -> nbformat.NotebookNode:
@@ -198,12 +233,17 @@ REFUSED = {
     "a cell failed": (failed, "q3_.*cell 2 failed: ValueError: no", {"q3"}),
     "a cell warned": (error_output, "q3_.*cell 2 has error output: careful", {"q3"}),
     "the code was changed": (
-        lambda root: write(root / "src/conv.py", "kernel = 2\n"),
+        lambda root: write(root / "src/conv.py", MODULE.replace("= 1", "= 2")),
         r"q1_.*its outputs are older than src/conv\.py$",
         {"q1", "q2", "q3"},
     ),
     "the code was removed": (
         lambda root: (root / "src/conv.py").unlink(),
+        r"q1_.*its outputs are older than src/conv\.py$",
+        {"q1", "q2", "q3"},
+    ),
+    "the code was broken": (
+        lambda root: write(root / "src/conv.py", "kernel = ="),
         r"q1_.*its outputs are older than src/conv\.py$",
         {"q1", "q2", "q3"},
     ),
@@ -264,11 +304,38 @@ def test_what_is_wrong_is_said(root, case):
     assert found.outdated == outdated
 
 
+@pytest.mark.parametrize(
+    "source", ["# new\nkernel=1\n", MODULE.replace("A layer", "Another"), "kernel = 1"]
+)
+def test_comments_and_layout_of_the_code_do_not_matter(root, source):
+    write(root / "src/conv.py", source)
+    assert prepare(root, VIDEO, "Dana", "1").problems == []
+
+
+def test_all_changed_modules_are_named(root):
+    write(root / "src/a.py", "x = 1\n")
+    code = {"src/a.py": "0", "src/conv.py": syntax_hash(MODULE), "src/b.py": "0"}
+    change_results(root, code=dict.fromkeys(NAMES, code))
+    found = prepare(root, VIDEO)
+    assert "its outputs are older than src/a.py, src/b.py" in found.problems[0]
+
+
+def test_without_results_the_answers_are_not_judged(root, monkeypatch):
+    write(root / "data/results.json", "{")
+    monkeypatch.setattr(answers, "stale", lambda folder: ["an answer is old"])
+    assert "an answer is old" not in prepare(root, VIDEO).problems
+
+
+def test_empty_cells_are_not_executed(root):
+    change_notebook(root, "q1", lambda nb: nb.cells.append(new_code_cell(" \n")))
+    assert prepare(root, VIDEO).outdated == set()
+
+
 def test_a_kernel_records_the_cells_that_it_executes(tmp_path):
     sources = [
         f"import sys\n\nsys.path.insert(0, {str(ROOT)!r})\n\n",
-        "from pathlib import Path\nfrom src import results",
-        "results.record('q1', path=Path('recorded.json'), a={'שלום': 1})",
+        "from pathlib import Path\nfrom src.common import results",
+        "results.record_results('q1', path=Path('recorded.json'), a={'שלום': 1})",
     ]
     path = tmp_path / "notebook.ipynb"
     save(path, new_notebook(cells=[new_code_cell(source) for source in sources]))
@@ -456,6 +523,63 @@ def test_what_the_zip_holds(root):
         assert found.files[name] == (root / name).read_bytes()
 
 
+@functools.cache
+def packed() -> dict[str, str]:
+    """The real text files that would go into the ZIP as they are, by their paths."""
+    paths = (path for pattern in submission.PLAIN_FILES for path in ROOT.glob(pattern))
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for path in paths
+        if submission._belongs(path) and path.suffix in (".py", ".md", ".jinja")
+    }
+
+
+def docstrings(source: str) -> str:
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds))
+    return "\n".join(ast.get_docstring(node) or "" for node in nodes)
+
+
+def test_the_zip_holds_every_module_that_one_in_it_imports():
+    needed = set()
+    for name, text in packed().items():
+        tree = ast.parse(text if name.endswith(".py") else "")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("src"):
+                for one in ("", *(f".{alias.name}" for alias in node.names)):
+                    file = f"{node.module}{one}".replace(".", "/")
+                    needed |= {f"{file}.py", f"{file}/__init__.py"}
+    needed = {name for name in needed if (ROOT / name).is_file()}
+    assert {"src/common/project.py", "src/commands/notebooks.py"} <= needed
+    assert needed <= set(packed())
+
+
+def test_nothing_in_the_zip_speaks_of_what_it_does_not_hold(root):
+    texts = {
+        name: docstrings(text) if name.endswith(".py") else text
+        for name, text in packed().items()
+    }
+    texts["README.md"] = prepare(root, VIDEO).files["README.md"].decode()
+    absent = r"walkthrough|(?<!torch)vision|tests/|the tests|guide\b|submi|src test\b"
+    for name, text in texts.items():
+        found = re.search(absent, text)
+        assert not found, f"{name}: {found[0]}"
+
+
+def test_the_commands_of_what_was_handed_in(tmp_path):
+    for name, text in packed().items():
+        write(tmp_path / name, text)
+    result = subprocess.run(
+        [sys.executable, "-m", "src", "-h"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^ +run ", result.stdout, re.MULTILINE)
+    assert not re.search(r"\b(test|vision|submit)\b", result.stdout)
+
+
 def test_every_link_in_the_zip_arrives(root):
     files = prepare(root, VIDEO).files
     followed = 0
@@ -494,6 +618,31 @@ def test_by_default_it_lies_in_the_project(root, capsys):
     assert line.startswith(str(root / "maman13.zip"))
     with zipfile.ZipFile(root / "maman13.zip") as archive:
         assert f"{len(archive.namelist())} files" in line
+
+
+def test_name_and_id_are_options(root, capsys):
+    output = root / "out.zip"
+    options = ["--video", VIDEO, "--output", str(output), "--name", "Noa", "--id", "7"]
+    assert submission.main(options, root) == 0
+    printed = capsys.readouterr().out
+    assert "WARNING" not in printed
+    assert printed.endswith(f" files, {output.stat().st_size / 1e6:.1f} MB\n")
+    with zipfile.ZipFile(output) as archive:
+        text = archive.read("notebooks/q1_convolution.ipynb").decode()
+    assert "| Name | Noa |" in text and "| ID | 7 |" in text
+
+
+def test_an_answer_as_html_has_its_language_and_its_figure(root):
+    figure = ROOT / "answers/figures/mistakes.png"
+    shutil.copy(figure, root / "answers/figures/mistakes.png")
+    write(root / "answers/q3.he.md", "# ת\n\n![עשר](figures/mistakes.png)\n")
+    found = prepare(root, VIDEO)
+    assert found.problems == []
+    page = BeautifulSoup(found.files["answers/q3.he.html"], "html.parser")
+    assert (page.html["lang"], page.html["dir"]) == ("he", "rtl")
+    assert page.img["src"].startswith("data:image/png;base64,")
+    page = BeautifulSoup(found.files["answers/q1.html"], "html.parser")
+    assert page.html["lang"] == "en"
 
 
 def test_a_full_disk_leaves_the_old_zip(root, monkeypatch):

@@ -1,4 +1,4 @@
-"""Training from scratch: seeded, resumable, and learning."""
+"""Training from scratch: each step against a plain reference, seeded, resumable."""
 
 import dataclasses
 import math
@@ -6,13 +6,32 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import log_softmax, pad
 from torchvision.transforms import v2
 
 from src import training
-from src.training import Examples, Recipe
+from src.cifar10 import Examples
+from src.common import kept as keeping
+from src.common.kept import place
+from src.common.progress import LiveLog
+from src.training import Epoch, Recipe
 
 TRANSFORM = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+DOUBLE = v2.ToDtype(torch.float64, scale=True)
 RECIPE = Recipe(epochs=4, peak_learning_rate=0.05, batch_size=16)
+#: Nothing of it is at its default, so that each field is seen to be used.
+UNUSUAL = Recipe(
+    epochs=2,
+    batch_size=6,
+    peak_learning_rate=0.07,
+    warm_up=0.5,
+    momentum=0.7,
+    weight_decay=0.03,
+    vector_factor=4.0,
+    label_smoothing=0.3,
+    max_shift=2,
+    seed=5,
+)
 
 
 def small_network() -> nn.Module:
@@ -34,7 +53,7 @@ def bright_or_dark(count: int, seed: int = 0) -> Examples:
     return Examples((noise + 120 * labels[:, None, None, None]).to(torch.uint8), labels)
 
 
-def train(checkpoint=None, recipe=RECIPE, train_on=None):
+def train(partial=None, recipe=RECIPE, train_on=None):
     torch.manual_seed(recipe.seed)
     network = small_network()
     curve = training.train_from_scratch(
@@ -43,130 +62,144 @@ def train(checkpoint=None, recipe=RECIPE, train_on=None):
         train_on or bright_or_dark(50),
         bright_or_dark(20, seed=1),
         TRANSFORM,
-        checkpoint=checkpoint,
+        partial=partial,
     )
     return network, curve
 
 
 def same(first: nn.Module, second: nn.Module) -> bool:
-    return all(
-        torch.equal(a, b)
-        for a, b in zip(
-            first.state_dict().values(), second.state_dict().values(), strict=True
-        )
-    )
+    states = first.state_dict().values(), second.state_dict().values()
+    return all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
 
 def without_times(curve):
     return [dataclasses.replace(epoch, seconds=0.0) for epoch in curve]
 
 
+# ------------------------------------------------------------------------- the steps
+
+
+def reference_training(network, recipe, data):
+    """The training written out: a plain loop over images, steps and parameters.
+
+    Returns the mean loss and the accuracy of each epoch.
+    """
+    count, velocities, rows = len(data), {}, []
+    chance = torch.Generator().manual_seed(recipe.seed * 1000)
+    mirrored_first = [float(x) < 0.5 for x in torch.rand(count, generator=chance)]
+    batches = math.ceil(count / recipe.batch_size)
+    steps, step = recipe.epochs * batches, 0
+    for epoch in range(1, recipe.epochs + 1):
+        chance = torch.Generator().manual_seed(recipe.seed * 1000 + epoch)
+        order = torch.randperm(count, generator=chance).tolist()
+        losses, right = [], 0
+        network.train()
+        for start in range(0, count, recipe.batch_size):
+            chosen = order[start : start + recipe.batch_size]
+            sides = 2 * recipe.max_shift + 1
+            shifts = torch.randint(sides, (2, len(chosen)), generator=chance)
+            images = []
+            for index, down, right_by in zip(chosen, *shifts.tolist(), strict=True):
+                image = data.inputs[index].double()[None]
+                framed = pad(image, [recipe.max_shift] * 4, mode="reflect")[0]
+                image = framed[:, down : down + 32, right_by : right_by + 32]
+                if mirrored_first[index] == (epoch % 2 == 1):
+                    image = image.flip(2)
+                images.append(image / 255)
+            labels = data.labels[chosen]
+            logits = network(torch.stack(images))
+            target = torch.full_like(logits, recipe.label_smoothing / 2)
+            target[range(len(chosen)), labels] += 1 - recipe.label_smoothing
+            each = -(target * log_softmax(logits, 1)).sum(1)
+            gradients = torch.autograd.grad(each.mean(), list(network.parameters()))
+
+            rise = round(recipe.warm_up * steps)
+            part = min((step + 1) / rise, (steps - step) / (steps - rise))
+            for p, gradient in zip(network.parameters(), gradients, strict=True):
+                factor = recipe.vector_factor if p.ndim == 1 else 1
+                gradient = gradient + recipe.weight_decay / factor * p.detach()
+                last = velocities.get(p)
+                m = recipe.momentum
+                velocities[p] = gradient if last is None else m * last + gradient
+                rate = part * recipe.peak_learning_rate * factor
+                p.data -= rate * (gradient + m * velocities[p])
+            step += 1
+            losses += each.tolist()
+            right += (logits.argmax(1) == labels).sum().item()
+        rows.append((sum(losses) / count, right / count))
+    return rows
+
+
+@pytest.mark.parametrize("recipe", [UNUSUAL, Recipe(epochs=1, batch_size=7)])
+def test_every_step_is_that_of_a_plain_reference(recipe):
+    torch.manual_seed(0)
+    data, network = bright_or_dark(15), small_network().double()
+    plain = small_network().double()
+    plain.load_state_dict(network.state_dict())
+    curve = training.train_from_scratch(network, recipe, data, data[:9], DOUBLE)
+    rows = reference_training(plain, recipe, data)
+    for (name, mine), theirs in zip(
+        network.state_dict().items(), plain.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6, msg=name)
+    assert [epoch.number for epoch in curve] == list(range(1, recipe.epochs + 1))
+    for epoch, (loss, accuracy) in zip(curve, rows, strict=True):
+        assert epoch.train_loss == pytest.approx(loss, abs=1e-6)
+        assert epoch.train_accuracy == accuracy
+
+    # the validation figures are those of the trained network in evaluation mode
+    with torch.no_grad():
+        logits = plain.eval()(data.inputs[:9].double() / 255)
+    right = log_softmax(logits, 1)[range(9), data.labels[:9]]
+    last = curve[-1]
+    assert last.validation_loss == pytest.approx(-right.mean().item(), abs=1e-6)
+    hits = (logits.argmax(1) == data.labels[:9]).sum().item()
+    assert last.validation_accuracy == pytest.approx(hits / 9, abs=1e-6)
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Recipe)][1:])
+def test_every_field_of_a_recipe_has_an_effect(field):
+    changed = {"epochs": 3, "batch_size": 4, "max_shift": 1, "seed": 6}
+    value = changed.get(field, getattr(UNUSUAL, field) / 2)
+    data = bright_or_dark(12)
+    first, _ = train(recipe=UNUSUAL, train_on=data)
+    torch.manual_seed(UNUSUAL.seed)
+    other = small_network()
+    recipe = dataclasses.replace(UNUSUAL, **{field: value})
+    training.train_from_scratch(other, recipe, data, None, TRANSFORM)
+    assert not same(first, other)
+
+
+def test_the_default_recipe_is_the_documented_one():
+    assert dataclasses.astuple(Recipe()) == (
+        (64, 256, 256), 14, 250, 0.3, 0.2, 0.9, 1.2e-3, 8.0, 0.2, 3, 13
+    )  # fmt: skip
+
+
 def test_it_learns():
     _, curve = train(recipe=dataclasses.replace(RECIPE, epochs=8))
     assert curve[-1].validation_accuracy == 1.0
     assert curve[-1].train_loss < curve[0].train_loss
+    assert all(0 < epoch.seconds < 60 for epoch in curve)
 
 
-def test_the_same_seed_gives_the_same_network_and_another_another():
+def test_the_same_seed_gives_the_same_network():
     (first, curve), (second, again) = train(), train()
     assert same(first, second)
     assert without_times(curve) == without_times(again)
-    other, _ = train(recipe=dataclasses.replace(RECIPE, seed=99))
-    assert not same(first, other)
 
 
-@pytest.mark.parametrize("interrupted_after", [1, 3])
-def test_resuming_gives_what_an_uninterrupted_training_gives(
-    tmp_path, monkeypatch, interrupted_after
-):
-    expected, curve = train()
-    save = training._save
-    saved = []
-
-    def save_then_stop(*arguments):
-        save(*arguments)
-        saved.append(1)
-        if len(saved) == interrupted_after:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training, "_save", save_then_stop)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "state.pt")
-    monkeypatch.setattr(training, "_save", save)
-    resumed, resumed_curve = train(tmp_path / "state.pt")
-    assert same(expected, resumed)
-    assert without_times(curve) == without_times(resumed_curve)
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
-def test_a_damaged_checkpoint_is_not_used(tmp_path, capsys, content):
-    path = tmp_path / "state.pt"
-    path.write_bytes(content)
-    network, _ = train(path)
-    assert "can't be read" in capsys.readouterr().out
-    assert same(network, train()[0])
-
-
-@pytest.mark.parametrize("older", [{"epoch": 3}, [1, 2]])
-def test_a_checkpoint_of_an_older_version_is_not_used(tmp_path, older):
-    for name in ("finished.partial.pt", "finished.pt"):
-        torch.save(older, tmp_path / name)
-    trained = finish(tmp_path / "finished.pt")
-    assert not trained.loaded
-    assert finish(tmp_path / "finished.pt").loaded
-
-
-def test_a_checkpoint_of_other_data_is_not_used(tmp_path, capsys):
-    path = tmp_path / "state.pt"
-    train(path, train_on=bright_or_dark(50, seed=5))
-    network, _ = train(path)
-    assert "belongs to another" in capsys.readouterr().out
-    assert same(network, train()[0])
-
-
-def finish(path, recipe=RECIPE, retrain=False):
-    return training.train_or_load(
-        small_network,
-        recipe,
-        bright_or_dark(50),
-        bright_or_dark(20, seed=1),
-        TRANSFORM,
-        path,
-        retrain=retrain,
+def test_without_validation_the_curve_has_no_validation_figures():
+    torch.manual_seed(0)
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    [epoch] = training.train_from_scratch(
+        small_network(), recipe, bright_or_dark(20), None, TRANSFORM
     )
+    assert math.isnan(epoch.validation_loss)
+    assert math.isnan(epoch.validation_accuracy)
 
 
-def test_a_finished_training_is_loaded_and_equals_the_trained_network(tmp_path):
-    path = tmp_path / "finished.pt"
-    trained = finish(path)
-    assert not trained.loaded
-    loaded = finish(path)
-    assert loaded.loaded
-    assert same(trained.model, loaded.model)
-    assert loaded.curve == trained.curve
-    assert loaded.made_with == trained.made_with
-    assert loaded.seconds == sum(epoch.seconds for epoch in trained.curve) > 0
-    assert [file.name for file in tmp_path.iterdir()] == ["finished.pt"]
-
-
-def test_a_finished_training_of_another_recipe_is_not_loaded(tmp_path):
-    path = tmp_path / "finished.pt"
-    finish(path)
-    assert not finish(path, recipe=dataclasses.replace(RECIPE, epochs=3)).loaded
-    assert not finish(path, recipe=RECIPE).loaded  # overwritten by the one before
-    assert not finish(path, retrain=True).loaded
-
-
-def test_hold_out_takes_a_tenth_of_each_class_and_loses_nothing():
-    labels = torch.arange(200) % 10
-    data = Examples(torch.arange(200), labels)
-    kept, held_out = training.hold_out(data)
-    assert held_out.labels.bincount().tolist() == [2] * 10
-    assert torch.equal(
-        torch.cat([kept.inputs, held_out.inputs]).sort().values, data.inputs
-    )
-    again, _ = training.hold_out(data)
-    assert torch.equal(kept.inputs, again.inputs)
+# ------------------------------------------------------------------ what it is made of
 
 
 def test_augmentation_shifts_and_mirrors_whole_images():
@@ -176,7 +209,7 @@ def test_augmentation_shifts_and_mirrors_whole_images():
     augmented = training.augment(image.expand(300, -1, -1, -1), mirrored, 1, generator)
     assert augmented.shape == (300, 3, 8, 8)
     assert augmented.dtype == torch.uint8
-    padded = nn.functional.pad(image.float(), [1] * 4, mode="reflect").to(torch.uint8)
+    padded = pad(image.float(), [1] * 4, mode="reflect").to(torch.uint8)
     crops = [
         padded[..., down : down + 8, right : right + 8]
         for down in range(3)
@@ -191,63 +224,201 @@ def test_augmentation_shifts_and_mirrors_whole_images():
     assert distinct(augmented[~mirrored]) == distinct(crops)
 
 
-def test_each_image_is_met_once_an_epoch_and_mirrored_in_every_other(monkeypatch):
-    seen = []
-    augment = training.augment
-
-    def watch(images, mirrored, max_shift, generator):
-        seen.append((images[:, 0, 0, 0].clone(), mirrored.clone()))
-        return augment(images, mirrored, max_shift, generator)
-
-    monkeypatch.setattr(training, "augment", watch)
-    count = 50  # the first pixel of an image is its number
-    images = torch.zeros(count, 3, 32, 32, dtype=torch.uint8)
-    images[:, 0, 0, 0] = torch.arange(count)
-    train(train_on=Examples(images, torch.arange(count) % 2))
-    batches_per_epoch = 4  # of 16, 16, 16 and 2
-    mirrored_in = torch.zeros(RECIPE.epochs, count, dtype=torch.bool)
-    orders = []
-    for epoch in range(RECIPE.epochs):
-        part = seen[batches_per_epoch * epoch : batches_per_epoch * (epoch + 1)]
-        order = torch.cat([numbers for numbers, _ in part]).long()
-        assert order.sort().values.tolist() == list(range(count))
-        mirrored_in[epoch, order] = torch.cat([mirrored for _, mirrored in part])
-        orders.append(order.tolist())
-    assert orders[0] != orders[1]
-    assert torch.equal(mirrored_in[0], ~mirrored_in[1])
-    assert torch.equal(mirrored_in[0], mirrored_in[2])
-    assert 10 < mirrored_in[0].sum() < 40
-
-
 def test_the_learning_rate_rises_and_falls_to_zero():
     recipe = Recipe(epochs=2, peak_learning_rate=0.3)
     rates = [recipe.learning_rate(step, 5) for step in range(10)]
     assert rates[:2] == pytest.approx([0.15, 0.3])
     assert rates[2:] == pytest.approx([0.3 * (10 - step) / 8 for step in range(2, 10)])
-    assert recipe.learning_rate(10, 5) == 0
+    assert recipe.learning_rate(10, 5) == recipe.learning_rate(11, 5) == 0
+    assert Recipe(epochs=1, warm_up=0.01).learning_rate(0, 3) == 0.3  # at once
+    assert Recipe(epochs=1, warm_up=1).learning_rate(1, 2) == 0.3  # never down
 
 
 def test_biases_and_batchnorm_learn_faster_and_decay_alike():
     network = small_network()
     network[0].weight.requires_grad_(False)
-    weights, vectors = training.make_optimiser(network, RECIPE).param_groups
+    optimiser = training.make_optimiser(network, RECIPE)
+    weights, vectors = optimiser.param_groups
     assert [p.ndim for p in weights["params"]] == [2]  # not the frozen one
     assert [p.ndim for p in vectors["params"]] == [1] * 4
     assert vectors["factor"] == RECIPE.vector_factor == 8 * weights["factor"]
     for group in (weights, vectors):
         assert group["weight_decay"] * group["factor"] == RECIPE.weight_decay
+        assert group["nesterov"] and group["momentum"] == RECIPE.momentum
 
 
-def test_without_validation_the_curve_has_no_validation_figures():
+def test_predictions_are_those_of_evaluation_mode_in_order():
     torch.manual_seed(0)
-    recipe = dataclasses.replace(RECIPE, epochs=1)
-    [epoch] = training.train_from_scratch(
-        small_network(), recipe, bright_or_dark(20), None, TRANSFORM
+    network, data = small_network().train(), bright_or_dark(7)
+    network(TRANSFORM(bright_or_dark(9, seed=2).inputs))  # moves the running statistics
+    logits = training.predict(network, data.inputs, TRANSFORM, batch_size=3)
+    assert not network.training
+    assert logits.dtype == torch.float32 and not logits.requires_grad
+    with torch.no_grad():
+        expected = [network(TRANSFORM(image[None]))[0] for image in data.inputs]
+    torch.testing.assert_close(logits, torch.stack(expected), rtol=0, atol=1e-6)
+
+    seen = []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for options, sizes in (({"batch_size": 3}, [3, 3, 1]), ({}, [7])):
+        seen.clear()
+        training.predict(network, data.inputs, TRANSFORM, **options)
+        assert [len(batch) for batch in seen] == sizes
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert training.to_device(torch.zeros(2, 3), torch.device("cpu")).is_contiguous()
+
+
+def test_loss_and_accuracy_by_hand():
+    logits = torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]]).log()
+    loss, accuracy = training.loss_and_accuracy(logits, torch.tensor([0, 0, 0]))
+    assert loss == pytest.approx(-math.log(0.8 * 0.4 * 0.9) / 3, abs=1e-6)
+    assert accuracy == pytest.approx(2 / 3)
+
+
+def test_the_log_is_a_table(capsys):
+    epoch = Epoch(3, 1.23456, 0.98765, 0.5, 0.25, 61.26)
+    assert f"{training.EPOCH_HEADER}\n{training.format_epoch(epoch)}" == (
+        "epoch   train loss  accuracy   validation loss  accuracy   seconds\n"
+        "    3        1.235    98.77%             0.500    25.00%      61.3"
     )
-    assert math.isnan(epoch.validation_loss)
-    assert math.isnan(epoch.validation_accuracy)
+    _, curve = train(recipe=dataclasses.replace(RECIPE, epochs=2))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.strip()] == [
+        training.format_epoch(epoch) for epoch in curve
+    ]
 
 
-def test_as_many_labels_as_inputs():
-    with pytest.raises(ValueError, match="3 inputs, 2 labels"):
-        Examples(torch.zeros(3, 1), torch.zeros(2, dtype=torch.long))
+# --------------------------------------------------------------- interrupted and kept
+
+
+@pytest.mark.parametrize("interrupted_after", [1, 3])
+def test_resuming_gives_what_an_uninterrupted_training_gives(
+    tmp_path, monkeypatch, capsys, interrupted_after
+):
+    expected, curve = train()
+    save = training.save_progress
+    saved = []
+
+    def save_then_stop(*arguments, **more):
+        save(*arguments, **more)
+        saved.append(1)
+        if len(saved) == interrupted_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_progress", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "state.pt")
+    monkeypatch.setattr(training, "save_progress", save)
+    capsys.readouterr()
+    resumed, resumed_curve = train(tmp_path / "state.pt")
+    assert same(expected, resumed)
+    assert without_times(curve) == without_times(resumed_curve)
+    said = f"(epochs 1 to {interrupted_after} resumed from a checkpoint)"
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_damaged_progress_is_not_used(tmp_path, capsys, content):
+    path = tmp_path / "state.pt"
+    path.write_bytes(content)
+    network, _ = train(path)
+    assert "can't be read" in capsys.readouterr().out
+    assert same(network, train()[0])
+
+
+def finish(folder, recipe=RECIPE, build=lambda recipe: small_network(), **where):
+    return training.train_or_load(
+        "finished",
+        build,
+        recipe,
+        bright_or_dark(50),
+        bright_or_dark(20, seed=1),
+        TRANSFORM,
+        folder=folder,
+        **where,
+    )
+
+
+def test_a_finished_training_is_loaded_and_equals_the_trained_network(tmp_path):
+    trained = finish(tmp_path)
+    assert not trained.loaded
+    torch.manual_seed(99)  # whatever was drawn before, the start is the recipe's seed
+    loaded = finish(tmp_path)
+    assert loaded.loaded
+    assert same(trained.model, loaded.model)
+    assert not trained.model.training and not loaded.model.training
+    assert loaded.history == trained.history
+    assert [type(row) for row in loaded.history] == [Epoch] * RECIPE.epochs
+    assert loaded.provenance == trained.provenance
+    assert loaded.provenance["torch"] == str(torch.__version__)
+    assert loaded.seconds == sum(epoch.seconds for epoch in trained.history) > 0
+    [file] = tmp_path.iterdir()  # nothing unfinished is left
+
+    # it is what the plain training gives, its weights kept in half precision
+    network, curve = train()
+    assert without_times(curve) == without_times(trained.history)
+    state = torch.load(file, weights_only=True)["model"]
+    for name, value in network.state_dict().items():
+        floating = value.is_floating_point()
+        assert state[name].dtype == (torch.float16 if floating else value.dtype), name
+        rounded = value.half().float() if floating else value
+        assert torch.equal(trained.model.state_dict()[name], rounded), name
+
+
+def test_the_network_is_built_for_its_recipe_after_seeding(tmp_path):
+    built = []
+
+    def build(recipe):
+        built.append(recipe)
+        return small_network()
+
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    torch.manual_seed(99)
+    first = finish(tmp_path / "a", recipe, build)
+    torch.manual_seed(98)
+    assert same(finish(tmp_path / "b", recipe, build).model, first.model)
+    assert built == [recipe, recipe]
+
+
+def test_unfinished_training_is_kept_beside_and_goes_on(tmp_path, monkeypatch):
+    expected = finish(tmp_path / "whole")
+    write, saved = keeping.write, []
+
+    def write_then_stop(path, state):
+        write(path, state)
+        saved.append(path)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(keeping, "write", write_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        finish(tmp_path)
+    resumed = finish(tmp_path, log=LiveLog(keep=False))
+    assert not resumed.loaded
+    assert same(resumed.model, expected.model)
+    names = [path.name.rpartition("-")[0] for path in saved]  # two, then two more
+    assert names == [*["finished.partial"] * RECIPE.epochs, "finished"]
+    assert not saved[0].exists() and saved[-1].exists()
+
+
+def test_keep_trained_keeps_full_precision_unless_asked(tmp_path):
+    network, key = nn.Linear(1, 1), {"the recipe": "1"}
+    paths = []
+
+    def fit(path):
+        paths.append(path)
+        nn.init.constant_(network.weight, 1 / 3)
+        return [0.5], 2.0
+
+    trained = training.keep_trained("one", key, network, fit, folder=tmp_path)
+    assert paths == [place("one.partial", key, tmp_path)]
+    assert trained.model.weight.item() == torch.tensor(1 / 3).item()
+    assert (trained.history, trained.seconds) == ([0.5], 2.0)
+    nn.init.zeros_(network.weight)
+    loaded = training.keep_trained("one", key, network, fit, folder=tmp_path)
+    assert loaded.loaded and loaded.model.weight.item() == torch.tensor(1 / 3).item()
+    half = training.keep_trained(
+        "one", key, network, fit, half=True, folder=tmp_path, anew=True
+    )
+    assert half.model.weight.item() == torch.tensor(1 / 3).half().item()
+    assert not half.loaded and len(paths) == 2

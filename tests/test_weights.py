@@ -1,6 +1,8 @@
 """Every source of the weights, with and without faults, and none of it by network."""
 
 import dataclasses
+import email.message
+import io
 import shutil
 
 import pytest
@@ -9,6 +11,7 @@ from torchvision.models import resnet18
 from torchvision.transforms import functional as transforms
 
 from src import cifar10, weights
+from src.cifar10_sources import CLASSES
 from src.common import downloads
 from src.common.files import file_hash
 from src.weights import WeightsUnavailable, load_pretrained
@@ -119,7 +122,7 @@ def test_standin_tells_frogs_and_cats_from_the_rest(standin):
         columns = [name in categories for name in standin.categories]
         assert sum(columns) == len(categories)
         score = probabilities[:, columns].sum(1)
-        own = torch.tensor(dataset.targets) == cifar10.CLASSES.index(label)
+        own = torch.tensor(dataset.targets) == CLASSES.index(label)
         pairs = score[own][:, None] > score[~own][None, :]
         assert pairs.double().mean() > least, label
 
@@ -153,9 +156,69 @@ def assert_official(loaded, state):
         assert torch.equal(value, state[name]), name
 
 
-def test_the_address_is_torchvisions():
+def test_the_address_is_torchvisions(monkeypatch):
     assert weights._file_name() == "resnet18-f37072fd.pth"
     assert weights._hash_prefix() == "f37072fd"
+    # all the digits that there are, and no fewer than eight
+    monkeypatch.setattr(weights, "OFFICIAL_URL", "x/a-b-0123456789abcdef.pth")
+    assert weights._hash_prefix() == "0123456789abcdef"
+
+
+@pytest.mark.parametrize("places_filled", [[0, 1], [1]])
+def test_the_projects_own_file_comes_first(places, official_file, places_filled):
+    for number in places_filled:
+        shutil.copy(official_file, places[number])
+    found = weights._official_file(allow_download=False)
+    assert found == places[places_filled[0]]
+
+
+def test_what_is_said_in_each_case(places, official_file, monkeypatch, capsys):
+    assert load_pretrained(allow_download=False).official is False
+    name, url = official_file.name, official_file.as_uri()
+    assert capsys.readouterr().out == (
+        "Weights: a ResNet-18 trained on 200 ImageNet classes at 64 px "
+        "(data/weights/README.md).\n"
+        "They are a stand-in for the official ImageNet weights\n"
+        "(none on this machine, and nothing is downloaded now).\n"
+        f"To use those, put {name} into data/weights/\n(from {url}).\n"
+    )
+    shutil.copy(official_file, places[0])
+    load_pretrained(allow_download=False)
+    assert capsys.readouterr().out == (
+        "Weights: torchvision's official ResNet18_Weights.IMAGENET1K_V1\n"
+    )
+    damage(official_file, places[0])
+    damage(official_file, places[1])
+    load_pretrained(allow_download=False)
+    own, cached, *_ = capsys.readouterr().out.splitlines()
+    end = "is incomplete or corrupt and"
+    assert own == f"Weights: {name} in data/weights/ {end} was removed"
+    assert cached == f"Weights: {name} in torch.hub's cache {end} is not used"
+    monkeypatch.setenv("MAMAN13_WEIGHTS", "standin")
+    load_pretrained()
+    assert "\n(asked for by MAMAN13_WEIGHTS).\n" in capsys.readouterr().out
+
+
+def test_the_input_is_resized_scaled_and_normalised():
+    mean, std = (0.5, 0.25, 0.1), (0.5, 0.2, 0.3)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (2, 3, 32, 32), generator=generator).to(torch.uint8)
+    found = weights.input_transform(48, mean, std)(images)
+    expected = torch.nn.functional.interpolate(
+        images / 255, (48, 48), mode="bilinear", align_corners=False
+    )
+    expected = (expected - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(
+        3, 1, 1
+    )
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    picture = transforms.to_pil_image(images[0])
+    one = weights.input_transform(48, mean, std)(picture)
+    torch.testing.assert_close(one, found[0], rtol=0, atol=1e-5)
+    # smaller than before it is averaged over all pixels, not sampled
+    small = weights.input_transform(16, (0,) * 3, (1,) * 3)(images)
+    averaged = transforms.resize(images / 255, [16, 16], antialias=True)
+    torch.testing.assert_close(small, averaged, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["data/weights", "torch.hub's cache"])
@@ -230,15 +293,20 @@ def test_wrong_download_is_not_kept(places, official_file, monkeypatch, capsys):
     monkeypatch.setattr(weights, "OFFICIAL_URL", wrong.as_uri())
     assert not load_pretrained(allow_download=True).official
     assert list(places[1].parent.iterdir()) == []
-    assert "incomplete or corrupt" in capsys.readouterr().out
+    assert 'invalid hash value (expected "01234567"' in capsys.readouterr().out
 
 
 def test_interrupted_download_leaves_nothing(places, monkeypatch):
-    def interrupt(_):
-        yield b"the first block"
-        raise KeyboardInterrupt
+    class Response(io.BytesIO):
+        info = email.message.Message
 
-    monkeypatch.setattr(downloads, "_megabytes", interrupt)
+        def read(self, size):
+            if block := super().read(size):
+                return block
+            raise KeyboardInterrupt
+
+    first_block = Response(b"the first block")
+    monkeypatch.setattr(torch.hub, "urlopen", lambda *_, **__: first_block)
     with pytest.raises(KeyboardInterrupt):
         load_pretrained(allow_download=True)
     assert list(places[1].parent.iterdir()) == []
@@ -277,7 +345,6 @@ def test_unknown_demand_is_refused(places, monkeypatch):
 @pytest.mark.network
 def test_real_official_weights(places, monkeypatch):
     monkeypatch.setattr(weights, "OFFICIAL_URL", weights.OFFICIAL.url)
-    monkeypatch.setattr(downloads, "LIMIT", 60)
     try:
         path = weights._official_file(allow_download=True)
     except OSError as error:

@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,16 +20,6 @@ from src.common.project import ROOT
 
 REQUIREMENTS = ROOT / "requirements.txt"
 VENV = ROOT / ".venv"
-#: Only the commands `test` and `submit` need these, the notebooks don't.
-NOT_FOR_NOTEBOOKS = {
-    "pytest",
-    "pytest-xdist",
-    "ruff",
-    "import-linter",
-    "torchmetrics",
-    "pycocotools",
-    "math-core",
-}
 #: What a package that only bundles others is needed for; Colab has these without it.
 BUNDLES = {"jupyter": ("nbclient", "ipykernel")}
 #: Set for the restarted command, so that a failure cannot restart it for ever.
@@ -47,11 +38,7 @@ def ensure(*, everything: bool = False) -> None:
     notebooks don't need, too. Raises SetupError.
     """
     restarted = os.environ.pop(RESTARTED, None)  # not for this command's children
-    pins = {
-        name: version
-        for name, version in pinned(REQUIREMENTS).items()
-        if everything or name not in NOT_FOR_NOTEBOOKS
-    }
+    pins = pinned(REQUIREMENTS, everything)
     lacking = missing(pins)
     if not lacking:
         if different := differences(pins):
@@ -76,9 +63,14 @@ def check_python(version: tuple = tuple(sys.version_info)) -> None:
         )
 
 
-def pinned(requirements: Path) -> dict[str, str]:
-    """The `name==version` lines of a requirements file."""
+def pinned(requirements: Path, everything: bool) -> dict[str, str]:
+    """The `name==version` lines of a requirements file.
+
+    everything: also those below its first line `# for ...`, which notebooks don't need.
+    """
     text = requirements.read_text(encoding="utf-8")
+    if not everything:
+        text = re.split("^# for ", text, maxsplit=1, flags=re.MULTILINE)[0]
     return dict(re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.MULTILINE))
 
 
@@ -123,38 +115,41 @@ def stamp(venv: Path) -> Path:
 
 
 def make(venv: Path, requirements: Path) -> None:
-    """Make `venv` and install the requirements, or finish what was interrupted.
-
-    Does nothing when they are there already. Raises SetupError.
-    """
+    """Make `venv` with the requirements, as far as need be; raises SetupError."""
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     python = str(python_of(venv))
-    if succeeds(python, "import pip") and _read(stamp(venv)) == wanted:
+    works = succeeds(python, "-c", "import pip")
+    if works and stamp(venv).is_file() and stamp(venv).read_text() == wanted:
         return
-    if not succeeds(python, ""):
-        broken = " anew, the one there is broken" if venv.exists() else ""
-        print(f"Making the environment .venv{broken} ...", flush=True)
-        status, errors = _call(sys.executable, "-m", "venv", "--clear", str(venv))
-        if status:
-            raise SetupError(_why_no_venv(errors))
-    elif not succeeds(python, "import pip"):  # interrupted between Python and pip
-        _call(python, "-m", "ensurepip", "--default-pip")
+    if not works:  # there is none, or its Python is gone, or it was interrupted
+        print("Making the environment .venv ...", flush=True)
+        if not succeeds(sys.executable, "-m", "venv", "--clear", str(venv), show=True):
+            raise SetupError(
+                "could not make .venv: the reason is above. On Debian or Ubuntu, "
+                "`sudo apt install python3-venv` may be needed first."
+            )
     print(
         "Installing the packages of requirements.txt into .venv (once; some minutes "
         "and up to 6 GB) ...",
         flush=True,
     )
-    pip = (python, "-m", "pip", "--disable-pip-version-check", "install")
-    status, errors = _call(*pip, "-r", str(requirements))
-    if status:
-        raise SetupError(_why_no_packages(errors, venv))
+    pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "-r")
+    if not succeeds(*pip, str(requirements), show=True):
+        raise SetupError(
+            "could not install the packages: pip's message is above. Check the network "
+            f"connection, the disk ({shutil.disk_usage(ROOT).free / 1e9:.1f} GB are "
+            f"free), and that this Python ({sys.version_info[0]}.{sys.version_info[1]})"
+            " has such packages (3.11 to 3.13 do). Then run the same command again: "
+            "it goes on from there."
+        )
     stamp(venv).write_text(wanted, encoding="ascii")
 
 
-def succeeds(python: str, code: str) -> bool:
-    """Whether this interpreter exists, starts, and runs the code without error."""
+def succeeds(*command: str, show: bool = False) -> bool:
+    """Whether a command can be run, without error; `show`: with its output visible."""
+    output = None if show else subprocess.DEVNULL
     try:
-        return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
+        return not subprocess.call(command, env=_utf8(), stdout=output, stderr=output)
     except OSError:
         return False
 
@@ -162,82 +157,14 @@ def succeeds(python: str, code: str) -> bool:
 def restart(venv: Path) -> None:
     """Run this command again, in `venv`; does not return."""
     command = [str(python_of(venv)), "-m", "src", *sys.argv[1:]]
-    environment = _environment() | {RESTARTED: "1"}
+    variables = _utf8() | {RESTARTED: "1"}
     sys.stdout.flush()
-    if os.name != "nt":
-        os.execve(command[0], command, environment)
-    child = subprocess.Popen(command, env=environment)  # execve returns at once there
-    while True:
-        try:
-            sys.exit(child.wait())
-        except KeyboardInterrupt:
-            continue  # the child has it too, and ends in its own way
+    if os.name == "nt":  # execve returns at once there
+        signal.signal(signal.SIGINT, lambda *_: None)  # the child has Ctrl-C, too
+        sys.exit(subprocess.call(command, env=variables))
+    os.execve(command[0], command, variables)
 
 
-def _environment() -> dict[str, str]:
-    """For children: UTF-8 whatever the locale."""
+def _utf8() -> dict[str, str]:
+    """The environment of children: UTF-8 whatever the locale."""
     return {**os.environ, "PYTHONUTF8": "1"}
-
-
-def _call(*command: str) -> tuple[int, str]:
-    """Run a command with its output visible; its exit status and error output."""
-    child = subprocess.Popen(
-        command, env=_environment(), stderr=subprocess.PIPE, errors="replace"
-    )
-    errors = []
-    with child:
-        try:
-            for line in child.stderr:
-                errors.append(line)
-                print(line, end="", file=sys.stderr, flush=True)
-        except KeyboardInterrupt:
-            child.stderr.read()  # it has Ctrl-C too: let it remove what is half-made
-            raise
-    return child.returncode, "".join(errors)
-
-
-def _read(path: Path) -> str | None:
-    return path.read_text(encoding="ascii") if path.is_file() else None
-
-
-def _why_no_venv(errors: str) -> str:
-    if "ensurepip" in errors or "No module named venv" in errors:
-        return (
-            f"this Python ({sys.executable}) comes without its venv module. On Debian "
-            "or Ubuntu: sudo apt install python3-venv; then run the command again."
-        )
-    return "could not make .venv (the message is above). " + _disk_or_rights(errors)
-
-
-def _why_no_packages(errors: str, venv: Path) -> str:
-    offline = re.search(
-        r"connection broken|Failed to establish|name resolution|Max retries|"
-        r"getaddrinfo|ProxyError|SSLError|ReadTimeout|timed out|versions: none",
-        errors,
-    )
-    if offline:
-        reason = (
-            "the package index can't be reached, or has nothing for this Python: "
-            "check the network connection."
-        )
-    elif "No matching distribution" in errors:
-        reason = (
-            "there is no such package for Python "
-            f"{sys.version_info[0]}.{sys.version_info[1]} on this system: try Python "
-            "3.11, 3.12 or 3.13."
-        )
-    else:
-        reason = "pip's message is above. " + _disk_or_rights(errors)
-    return (
-        f"could not install the packages: {reason} "
-        "Then run the same command again: it goes on from there."
-    )
-
-
-def _disk_or_rights(errors: str) -> str:
-    if re.search(r"No space left|Errno 28\b|not enough space|quota", errors):
-        free = shutil.disk_usage(ROOT).free / 1e9
-        return f"The disk is full ({free:.1f} GB free, about 6 GB are needed)."
-    if re.search(r"Permission denied|Errno 13\b|Read-only", errors):
-        return f"There is no permission to write to {ROOT}."
-    return ""

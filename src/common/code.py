@@ -9,6 +9,8 @@ import ast
 import functools
 import hashlib
 import inspect
+import math
+import symtable
 import sys
 import sysconfig
 import textwrap
@@ -17,12 +19,9 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 
-#: Code under these folders is not ours.
-LIBRARIES = tuple(
-    Path(sysconfig.get_path(name)).resolve()
-    for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
-SIMPLE = (int, float, str, bytes, type(None))
+#: Code in folders of these names, or in Python's own, is not ours.
+LIBRARIES = {"site-packages", "dist-packages"}
+STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 def syntax_hash(source: str) -> str:
@@ -43,61 +42,64 @@ def code_of(*roots: Callable, without: tuple = ()) -> dict[str, str]:
     `without`, nor this package, `src.common`: it logs, finds and keeps, none of which
     changes a result.
     """
-    found: dict[str, str] = {}
-    seen = {_identity(thing) for thing in without}
+    found: dict[str, set[str]] = {}
+    seen = {_piece(thing)[0] for thing in without}
     waiting = [_piece(root) for root in roots]
     while waiting:
         thing, owner = waiting.pop()
-        if _identity(thing) in seen or not _is_ours(thing):
+        if thing in seen or not _is_ours(thing):
             continue
-        seen.add(_identity(thing))
-        tree = _tree(inspect.getsource(thing))
+        seen.add(thing)
+        source = textwrap.dedent(inspect.getsource(thing))
+        tree = _tree(source)
         name = f"the code of {thing.__qualname__}"
-        # where two have the same name, the hash is of both
-        found[name] = text_hash(found.get(name, "") + repr(_plain(tree)))
-        for used, value in _names(tree, thing, owner):
-            piece, whose = _piece(value, owner if used.startswith("self.") else None)
-            if inspect.isfunction(piece) or inspect.isclass(piece):
-                waiting.append((piece, whose))
-            elif (text := _constant(value)) is not None:
-                found[f"the value of {used}"] = text_hash(text)
-    return dict(sorted(found.items()))
+        found.setdefault(name, set()).add(text_hash(repr(_plain(tree))))
+        outer = _outer_names(symtable.symtable(source, "", "exec"))
+        for used, value in _names(tree, outer, thing, owner):
+            code: list[Callable] = []
+            text = _constant(value, code)
+            if text is not None and value not in code:
+                found.setdefault(f"the value of {used}", set()).add(text_hash(text))
+            whose = owner if used.startswith("self.") else None
+            waiting += [_piece(each, whose) for each in code]
+    # two pieces or values of one name count both
+    return {name: "+".join(sorted(found[name])) for name in sorted(found)}
 
 
 def _piece(thing: object, owner: type | None = None) -> tuple[object, type | None]:
-    """A function or class without its wrappers; for a method, whose it is."""
-    while isinstance(thing, functools.partial):
-        thing = thing.func
+    """A function or class without its wrappers; for a method, whose it is too."""
     if inspect.ismethod(thing):
         one = thing.__self__
         owner, thing = one if inspect.isclass(one) else type(one), thing.__func__
     return inspect.unwrap(thing), owner
 
 
-def _identity(thing: Callable) -> tuple[str, str]:
-    thing, _ = _piece(thing)
-    return thing.__module__, thing.__qualname__
-
-
 def _is_ours(thing: Callable) -> bool:
     if thing.__module__ == "__main__":
         return True  # a notebook's cell
-    if thing.__module__.startswith(f"{__package__}."):
-        return False
     file = getattr(sys.modules.get(thing.__module__), "__file__", None)
-    return file is not None and not any(
-        Path(file).resolve().is_relative_to(folder) for folder in LIBRARIES
-    )
+    if file is None or thing.__module__.startswith(f"{__package__}."):
+        return False
+    path = Path(file).resolve()
+    return not (LIBRARIES & set(path.parts) or path.is_relative_to(STANDARD))
+
+
+def _outer_names(table: symtable.SymbolTable) -> set[str]:
+    """The names that are not local where they stand, in a scope and those within it."""
+    names = {s.get_name() for s in table.get_symbols() if not s.is_local()}
+    return names.union(*map(_outer_names, table.get_children()))
 
 
 def _names(
-    tree: ast.Module, thing: Callable, owner: type | None
+    tree: ast.Module, outer: set[str], thing: Callable, owner: type | None
 ) -> Iterator[tuple[str, object]]:
     """What a piece of code names, and what that is: `f`, `module.f`, `self.f`."""
-    scope = getattr(thing, "__globals__", None) or vars(sys.modules[thing.__module__])
+    scope = vars(sys.modules[thing.__module__])
+    if inspect.isfunction(thing):
+        scope = {**thing.__globals__, **inspect.getclosurevars(thing).nonlocals}
     for node in ast.walk(tree):
         match node:
-            case ast.Name(id=name) if name in scope:
+            case ast.Name(id=name) if name in scope and name in outer:
                 yield name, scope[name]
             case ast.Attribute(value=ast.Name(id="self"), attr=name) if owner:
                 if hasattr(owner, name):
@@ -107,33 +109,37 @@ def _names(
                     yield name, getattr(scope[module], name, None)
 
 
-def _constant(value: object) -> str | None:
-    """A constant as text; None for what is none."""
-    if isinstance(value, SIMPLE):
+def _constant(value: object, code: list[Callable]) -> str | None:
+    """A constant as text; None for what is none. `code` gets what of it is code."""
+    piece, _ = _piece(value)
+    if inspect.isfunction(piece) or inspect.isclass(piece):
+        code.append(value)
+        return piece.__qualname__
+    if hasattr(value, "tolist") and math.prod(value.shape) <= 1000:
+        value = value.tolist()  # a larger array is data, which is no matter of code
+    if isinstance(value, int | float | str | bytes | None):
         return repr(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        value = [getattr(value, field.name) for field in fields(value)]
-    if isinstance(value, dict):
+    if isinstance(value, functools.partial):
+        value = [value.func, value.args, value.keywords]
+    elif is_dataclass(value):
+        value = [type(value), *(getattr(value, field.name) for field in fields(value))]
+    elif isinstance(value, dict):
         value = [item for pair in value.items() for item in pair]
     if not isinstance(value, list | tuple | set | frozenset):
         return None
-    parts = [_constant(item) for item in value]
+    parts = [_constant(item, code) for item in value]
     if None in parts:
         return None
     return repr(sorted(parts) if isinstance(value, set | frozenset) else parts)
 
 
 def _tree(source: str) -> ast.Module:
-    """The syntax tree without docstrings, and without the type hints of functions."""
+    """The syntax tree without docstrings and type hints."""
     tree = ast.parse(textwrap.dedent(source))
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.returns = None
-        elif isinstance(node, ast.arg):
-            node.annotation = None
-        elif isinstance(node, ast.AnnAssign):
-            # a dataclass needs its fields' hints, but not to know what they mean
-            node.annotation = ast.Constant(ast.unparse(node.annotation))
+        for hint in ("annotation", "returns"):
+            if hasattr(node, hint):
+                setattr(node, hint, None)
         match getattr(node, "body", None):
             case [ast.Expr(value=ast.Constant(value=str())), *rest]:
                 node.body = rest

@@ -1,33 +1,26 @@
 """Files that are either whole or absent, and fingerprints of what is in them.
 
-Standard library only, so that the commands can import it on a bare Python.
+Standard library only (the commands start without packages); it can't write atomically.
 """
 
 import hashlib
 import json
-import os
-import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a temporary file, then move it to `path` in one step.
-
-    An interruption or a full disk leaves the old `path`, or none, never half a file.
-    Raises whatever `write` or the file system raises, with the temporary file removed.
-    """
+    """Let `write` fill a file beside `path`, then put it there in one step, or not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f"{path.name}.tmp", dir=path.parent)
+    partial = path.with_name(f"{path.name}.tmp{uuid.uuid4().hex[:8]}")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with open(partial, "xb") as stream:
             write(stream)
-        os.chmod(name, 0o644)  # mkstemp makes files private
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,7 +39,7 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def file_hash(path: Path, algorithm: str = "sha256") -> str:
-    """Hexadecimal digest of a file's bytes."""
+def file_hash(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, algorithm).hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -10,7 +10,6 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -37,16 +36,16 @@ def make_key(
         (see `code_of`).
     network: one that takes part with the weights it has: its layers, weights and code.
     parts: by their names, as `training_images=...`: tensors, dataclasses, transforms.
+        Raises TypeError for one that can't be told from another by its text.
     """
     code = [*code, *filter(dataclasses.is_dataclass, map(type, parts.values()))]
     if network is not None:
         parts["layers of the network"] = repr(network)
         parts["weights of the network"] = network.state_dict()
-        code += {type(module) for module in network.modules()}
-    key = {
-        f"the {name.replace('_', ' ')}": _hash(value) for name, value in parts.items()
-    }
-    return key | code_of(*code, without=without)
+        code += dict.fromkeys(map(type, network.modules()))
+    names = [f"the {name.replace('_', ' ')}" for name in parts]
+    hashes = map(_hash, parts.values())
+    return dict(zip(names, hashes, strict=True)) | code_of(*code, without=without)
 
 
 def _hash(value: object) -> str:
@@ -56,17 +55,20 @@ def _hash(value: object) -> str:
             layout = f"{value.dtype} {tuple(value.shape)}"
             return text_hash(layout + hashlib.sha256(array).hexdigest())
         case dict():
-            return text_hash(
-                repr([(name, _hash(item)) for name, item in value.items()])
-            )
+            return text_hash(repr([(key, _hash(item)) for key, item in value.items()]))
         case list() | tuple():
             return text_hash(repr(list(map(_hash, value))))
         case _ if dataclasses.is_dataclass(value):
             names = [field.name for field in dataclasses.fields(value)]
             return _hash({name: getattr(value, name) for name in names})
         case _ if inspect.isroutine(value):
-            return _hash(code_of(value))  # as text it would name its address
-    return text_hash(repr(value))
+            return _hash(code_of(value))
+        case nn.Module():
+            kinds = dict.fromkeys(map(type, value.modules()))
+            return _hash([repr(value), value.state_dict(), code_of(*kinds)])
+    if " at 0x" in (text := repr(value)):
+        raise TypeError(f"{text} can't be part of a key: it names its address")
+    return text_hash(text)
 
 
 def place(name: str, key: Key, folder: Path = CACHE) -> Path:
@@ -95,11 +97,11 @@ def kept(
     path = place(name, key, folder)
     public = committed / f"{name}.pt" if committed else path
     if not anew:
-        for candidate in (public, path):
+        for candidate in dict.fromkeys((public, path)):
             state = read(candidate, mmap=mmap) or {}
             if state.pop("key", None) == key:
                 return state
-        if changed := changes(key, [public, *folder.glob(f"{name}-*.pt")]):
+        if changed := changes(key, [public, *folder.glob(f"{name}-{'?' * 12}.pt")]):
             say(f"{name}: computed anew, since {changed} changed")
     state = compute()
     path = public if anew else path
@@ -138,27 +140,23 @@ def read(path: Path, *, quiet: bool = False, mmap: bool = False) -> State | None
         return dict(state)
     except Exception as error:  # torch.load raises many kinds on a damaged file
         if not quiet:
-            print(f"{path.name} can't be read ({error}); what it held is computed anew")
+            why = type(error).__name__  # its text is long, and no help here
+            print(f"{path.name} can't be read ({why}); what it held is computed anew")
         return None
 
 
 # ------------------------------------------------------------- unfinished trainings
 
 
-class Stateful(Protocol):
-    """A model or an optimiser."""
-
-    def state_dict(self) -> dict: ...
-
-    def load_state_dict(self, state: dict) -> object: ...
+Parts = dict[str, nn.Module | torch.optim.Optimizer]
 
 
-def save_progress(path: Path, parts: dict[str, Stateful], **more: object) -> None:
+def save_progress(path: Path, parts: Parts, **more: object) -> None:
     """Keep an unfinished training: the states of its parts, and `more`."""
     write(path, {name: part.state_dict() for name, part in parts.items()} | more)
 
 
-def resume(path: Path, parts: dict[str, Stateful]) -> State:
+def resume(path: Path, parts: Parts) -> State:
     """Bring the parts to where they were; returns `more`, empty if nothing was kept."""
     state = read(path) or {}
     if state:

@@ -1,13 +1,13 @@
 """A log with one live line: progress while it runs, one clean line a step afterwards.
 
 In a notebook the whole log is a single output area that is updated in place, so that a
-saved notebook holds the finished lines and nothing else: no widget, no stderr. In a
-terminal finished lines are printed and the live line is tqdm's own.
+saved notebook holds the finished lines and nothing else: no widget and no stderr, which
+are what tqdm leaves there. In a terminal the live line is tqdm's own.
 """
 
-import io
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -25,8 +25,7 @@ class LiveLog:
     """
 
     def __init__(self, header: str = "", *, keep: bool = True) -> None:
-        """header: the first finished line. keep: False drops all finished lines, so
-        that only the live one is ever seen."""
+        """header: the first finished line. keep: whether to show finished lines."""
         self._keep = keep
         self._lines: list[str] = []
         self._display = None  # made with the first text: an unused log shows nothing
@@ -39,7 +38,7 @@ class LiveLog:
             return
         self._lines.append(text)
         if _in_notebook():
-            self._show()
+            self.show()
         else:
             with tqdm.external_write_mode():  # does not break a live line
                 print(text, flush=True)
@@ -47,53 +46,35 @@ class LiveLog:
     def track(
         self, items: Iterable[Item], description: str, total: int | None = None
     ) -> Iterator[Item]:
-        """Yield `items` unchanged while the live line tells how far they are.
+        """Yield `items` while a live line says how far; it goes however that ends."""
+        bar = partial(_NotebookBar, self) if _in_notebook() else tqdm
+        options = {"leave": False, "ascii": True, "ncols": 80, "mininterval": 0.5}
+        with bar(items, description, total, **options) as tracked:
+            yield from tracked
 
-        However the loop ends (break, error), the live line goes with it.
-        """
-        file = _LiveLine(self) if _in_notebook() else sys.stderr
-        with tqdm(
-            items,
-            description,
-            total,
-            file=file,
-            leave=False,
-            ascii=True,
-            ncols=80,
-            mininterval=0.5,
-        ) as bar:
-            try:
-                yield from bar
-            finally:
-                if _in_notebook():
-                    self._show()
-
-    def _show(self, live: str = "") -> None:
+    def show(self, live: str = "") -> None:
+        """Bring the output area of a notebook's cell up to date."""
         from IPython.display import display
 
         text = "\n".join([*self._lines, live] if live else self._lines)
-        bundle = {"text/plain": text}
-        if self._display is None:
-            if text:
-                self._display = display(bundle, raw=True, display_id=True)
-        else:
-            self._display.update(bundle, raw=True)
+        if self._display is not None:
+            self._display.update({"text/plain": text}, raw=True)
+        elif text:
+            self._display = display({"text/plain": text}, raw=True, display_id=True)
 
 
-class _LiveLine(io.TextIOBase):
-    """The file that tqdm writes to: its latest text becomes the log's live line."""
+class _NotebookBar(tqdm):
+    """A bar that is shown as its log's live line; `display` is tqdm's hook for that."""
 
-    def __init__(self, log: LiveLog) -> None:
-        self._log = log
+    def __init__(self, log: LiveLog, *args: object, **options: object) -> None:
+        self.log = log
+        super().__init__(*args, **options)
 
-    def write(self, text: str) -> int:
-        if text.strip():
-            self._log._show(text.strip("\r\n "))
-        return len(text)
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        self.log.show(str(self) if msg is None else msg)
 
 
 def _in_notebook() -> bool:
     """Whether this process is a Jupyter kernel."""
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return shell is not None and hasattr(shell, "kernel")
+    return hasattr(ipython and ipython.get_ipython(), "kernel")

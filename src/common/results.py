@@ -1,17 +1,14 @@
 """`data/results.json`: every measured figure that the prose of this project quotes.
 
-Each notebook records its own sections with `record_results`; README and answers read
-them with `read_results`. With them goes a fingerprint of the code that produced them,
-so that outputs older than their code can be told.
+Each notebook records its sections, with hashes of the code that made them.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from src.common.code import syntax_hash
+from src.common.code import syntax_hash, text_hash
 from src.common.files import write_text
 from src.common.project import RESULTS, ROOT
 
@@ -26,10 +23,8 @@ def read_results(path: Path = RESULTS) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(
-            f"{path.name} is not valid JSON ({error}); "
-            "delete it and run `python3 -m src run`"
-        ) from error
+        advice = "delete it and run `python3 -m src run`"
+        raise ValueError(f"{path.name} is not valid JSON: {error}; {advice}") from error
 
 
 def record_results(notebook: str, path: Path = RESULTS, **sections: dict) -> None:
@@ -46,19 +41,15 @@ def record_results(notebook: str, path: Path = RESULTS, **sections: dict) -> Non
 
 
 def imported_code() -> dict[str, str]:
-    """The `syntax_hash` of each `src` module that this process has imported, by path.
-
-    So a comment, a docstring or another layout does not make outputs out of date.
-    """
+    """The `syntax_hash` of each `src` module that this process imported, by path."""
     files = (
-        Path(module.__file__)
-        for name, module in list(sys.modules.items())
-        if (name == "src" or name.startswith("src."))
-        and getattr(module, "__file__", None)
+        Path(file)
+        for name, module in sorted(sys.modules.items())
+        if name.split(".")[0] == "src" and (file := getattr(module, "__file__", None))
     )
     return {
-        file.relative_to(ROOT).as_posix(): syntax_hash(file.read_text(encoding="utf-8"))
-        for file in sorted(files)
+        file.relative_to(ROOT).as_posix(): syntax_hash(file.read_text("utf-8"))
+        for file in files
     }
 
 
@@ -71,5 +62,4 @@ def executed_cells() -> str | None:
 
 def cells_hash(sources: Iterable[str]) -> str:
     """SHA-256 of the cells' sources, which IPython keeps without line ends."""
-    text = "\0".join(source.rstrip("\n") for source in sources)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return text_hash("\0".join(source.rstrip("\n") for source in sources))

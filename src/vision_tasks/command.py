@@ -114,11 +114,12 @@ def carry_out(
     scenes: of a split, by its name. folder: where trained models are kept. anew: train
     whatever is there. Returns the model too.
     """
-    learning, test = scenes("train"), scenes(task.test_split)
+    learning = task.training_scenes(scenes("train"))
+    test = scenes(task.test_split)
     trained = train_task(task, learning, task.recipe, folder, anew=anew)
     started = time.perf_counter()
     measures = task.measure(trained.model, test)
-    baselines = task.baselines(task.training_scenes(learning), test)
+    baselines = task.baselines(learning, test)
     result = Result(
         metric=task.metric,
         value=measures[task.metric],

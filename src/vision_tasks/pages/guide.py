@@ -6,30 +6,27 @@ In a page of `answers/vision_tasks/`, what stands between
     <!-- code: Name, Other --> and <!-- /code -->  the source of these
 
 is written by `update_pages`; everything else is left as it is. So no figure is typed,
-and the code that a reader sees is the code that was run.
+and the code that a reader sees is the code that was run. The project's own README has
+a block `<!-- vision -->` for the table of all tasks.
 """
 
 import dataclasses
+import functools
 import inspect
 import json
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import Template
+
+from src.common import pages
 from src.common.files import read_json, write_text
 from src.common.project import ANSWERS, ROOT
 from src.vision_tasks import TASKS
 
 FOLDER = ANSWERS / "vision_tasks"
 RESULTS_NAME = "results.json"
-
-RESULTS_BLOCK = re.compile(
-    r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)", re.DOTALL
-)
-CODE_BLOCK = re.compile(r"(<!-- code: ([\w, ]+) -->\n).*?(<!-- /code -->)", re.DOTALL)
-#: Of the project's own README.
-VISION_BLOCK = re.compile(r"(?<=<!-- vision -->\n).*?(?=<!-- /vision -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -90,52 +87,42 @@ def number(value: float) -> str:
     return f"{value:#.3g}".rstrip(".")
 
 
-def cell(measures: dict[str, float], name: str) -> str:
-    """A measure as text, "–" where it was not measured."""
-    return number(measures[name]) if name in measures else "–"
-
-
 def update_pages(root: Path = ROOT) -> list[str]:
     """Bring all pages up to date; return the paths of those that changed."""
-    changed = outdated(root)
-    for path, text in changed.items():
-        write_text(root / path, text)
-    return list(changed)
+    return pages.write_outdated(_texts(root), root)
 
 
 def outdated(root: Path = ROOT) -> dict[str, str]:
     """The up-to-date texts of the pages that differ from them, by their paths."""
-    folder = root / FOLDER.relative_to(ROOT)
-    results = read_guide_results(folder / RESULTS_NAME)
-    pages = {
-        folder / f"{name}.md": _page_filler(name, results.get(name)) for name in TASKS
+    return pages.outdated(_texts(root), root)
+
+
+def _texts(root: Path) -> dict[str, str]:
+    """The pages that there are in `root`, by their paths, with their blocks filled."""
+    folder = FOLDER.relative_to(ROOT).as_posix()
+    results = read_guide_results(root / folder / RESULTS_NAME)
+    fillers = {
+        f"{folder}/{name}.md": functools.partial(_task_page, name, results.get(name))
+        for name in TASKS
     }
-    pages[folder / "README.md"] = lambda text: RESULTS_BLOCK.sub(
-        lambda _: _table(results), text
+    fillers[f"{folder}/README.md"] = functools.partial(
+        _overview, "results", results, ""
     )
-    pages[root / "README.md"] = lambda text: VISION_BLOCK.sub(
-        lambda _: _table(results, "answers/vision_tasks/"), text
-    )
-    changed = {}
-    for path, fill in pages.items():
-        if not path.is_file():
-            continue
-        old = path.read_text(encoding="utf-8")
-        if (new := fill(old)) != old:
-            changed[path.relative_to(root).as_posix()] = new
-    return changed
+    fillers["README.md"] = functools.partial(_overview, "vision", results, f"{folder}/")
+    return {
+        path: fill((root / path).read_text(encoding="utf-8"))
+        for path, fill in fillers.items()
+        if (root / path).is_file()
+    }
 
 
-def _page_filler(name: str, result: Result | None):
-    """The function that fills in a task's page."""
-
-    def fill(text: str) -> str:
-        text = CODE_BLOCK.sub(lambda m: m[1] + _source(name, m[2]) + m[3], text)
-        if result is None:
-            return text
-        return RESULTS_BLOCK.sub(lambda _: _results(name, result), text)
-
-    return fill
+def _task_page(name: str, result: Result | None, text: str) -> str:
+    """A task's page with its code and, if it was measured, its results."""
+    text = pages.fill_block(text, "code", lambda wanted: _source(name, wanted))
+    if result is None:
+        return text
+    filled = _template("task_results.md").render(task=TASKS[name], result=result)
+    return pages.fill_block(text, "results", lambda _: filled)
 
 
 def _source(name: str, wanted: str) -> str:
@@ -146,61 +133,15 @@ def _source(name: str, wanted: str) -> str:
     return f"```python\n{code}```\n"
 
 
-def _results(name: str, result: Result) -> str:
-    """A task's figure, and a table of what was measured."""
-    task = TASKS[name]
-    better = "higher" if result.higher_is_better else "lower"
-    recipe = result.recipe
-    columns = [result.measures, *result.baselines.values()]
-    rows = [
-        f"| {measure} | {' | '.join(cell(column, measure) for column in columns)} |"
-        for measure in result.measures
-    ]
-    names = " | ".join(["ours", *result.baselines])
-    start = "pre-trained" if recipe["pretrained"] else "random"
-    return (
-        f"![{task.title}: input, truth and prediction](figures/{name}.png)\n\n"
-        f"**{result.metric}: {number(result.value)}**, against "
-        f"{number(result.baseline)} for the baseline ({result.baseline_name}); "
-        f"{better} is better. Measured on {result.test_scenes:,} held-out scenes.\n\n"
-        f"| measured | {names} |\n|:--|{'--:|' * len(columns)}\n"
-        + "\n".join(rows)
-        + "\n\n"
-        f"Trained on {result.training_scenes:,} scenes: {recipe['steps']:,} steps of "
-        f"{recipe['batch_size']}, peak learning rate {recipe['learning_rate']:g}, "
-        f"{start} start, seed {result.seed}; {result.parameters:,} parameters; "
-        f"{result.seconds:.0f} s with the evaluation "
-        f"({result.provenance['device']}).\n"
-    )
+def _overview(block: str, results: dict[str, Result], folder: str, text: str) -> str:
+    """A page with the table of all tasks in a block; links start with `folder`."""
+    table = _template("tasks_table.md")
+    filled = table.render(tasks=TASKS, results=results, folder=folder)
+    return pages.fill_block(text, block, lambda _: filled if results else "")
 
 
-def _table(results: dict[str, Result], folder: str = "") -> str:
-    """All tasks with their metrics and baselines; links start with `folder`."""
-    if not results:
-        return ""
-    lines = [
-        "| | task | metric | ours | baseline | |",
-        "|--:|:--|:--|--:|--:|:--|",
-    ]
-    for position, (name, task) in enumerate(TASKS.items(), start=1):
-        if name not in results:
-            continue
-        result = results[name]
-        arrow = "↑" if result.higher_is_better else "↓"
-        lines.append(
-            f"| {position} | [{task.title}]({folder}{name}.md) "
-            f"| {result.metric} {arrow} | {number(result.value)} "
-            f"| {number(result.baseline)} | {result.baseline_name} |"
-        )
-    minutes = sum(result.seconds for result in results.values()) / 60
-    alone = sum(
-        result.seconds / 60
-        for result in results.values()
-        if "1 threads" in result.provenance["device"]
-    )
-    cores = f", {alone:.0f} of them on one core only" if alone else ""
-    return (
-        "\n".join(lines) + "\n\n"
-        "↑: higher is better; ↓: lower. On scenes that no model was trained on. All "
-        f"trainings and evaluations together took {minutes:.0f} minutes{cores}.\n"
-    )
+def _template(name: str) -> Template:
+    """One that lies beside this module."""
+    templates = pages.templates(Path(__file__).parent)
+    templates.filters["number"] = number
+    return templates.get_template(name)

@@ -173,12 +173,8 @@ def _trajectory_prediction(axis: Axes, scene: Scenes, model: nn.Module | None) -
                 axis.plot(*track.T, color=ORANGE, alpha=min(1, 0.15 + chance))
     everything = torch.cat([past, future], dim=1)
     low, high = everything.amin((0, 1)), everything.amax((0, 1))
-    middle, half = (low + high) / 2, (high - low).max().item() / 2 + 3
-    axis.set(
-        xlim=(middle[0] - half, middle[0] + half),
-        ylim=(middle[1] - half, middle[1] + half),
-        aspect="equal",
-    )
+    (x, z), half = ((low + high) / 2).tolist(), (high - low).max().item() / 2 + 3
+    axis.set(xlim=(x - half, x + half), ylim=(z - half, z + half), aspect="equal")
     axis.spines[:].set_visible(True)
     return f"{len(past)} tracks, from above"
 
@@ -188,7 +184,7 @@ def _anomaly_detection(axis: Axes, scene: Scenes, model: nn.Module | None) -> st
         show_masks(axis, scene.images[0], scene.anomaly)
         return "what does not belong"
     scores = infer(AnomalyDetection(), model, scene)
-    axis.imshow(scores[0, 0].sigmoid(), cmap="magma", vmin=0, vmax=1)
+    axis.imshow(scores[0, 0].sigmoid().numpy(), cmap="magma", vmin=0, vmax=1)
     return "how unusual each place is"
 
 

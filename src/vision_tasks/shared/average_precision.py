@@ -43,24 +43,22 @@ def matched(image: Matchable, threshold: float = 0.5) -> Tensor:
     return found
 
 
-def average_precision(scores: Tensor, found: Tensor, truths: int) -> float:
+def average_precision(scores: Tensor, found: Tensor, objects: int) -> float:
     """Area under precision over recall, from all detections of one class.
 
-    scores, found: [D], of all images; truths: how many objects there are, at least 1.
+    scores, found: [D], of all images; objects: how many there are, at least 1.
 
     At every recall counts the best precision at that recall or a higher one ("all-point
     interpolation"). Detections of equal score have no order among them: they come into
     the curve together.
     """
-    if not len(scores):
-        return 0.0
     scores, order = scores.sort(descending=True)
     true_positives = found[order].double().cumsum(0)
     last_of_equals = torch.ones_like(found)
     last_of_equals[:-1] = scores[1:] < scores[:-1]
     counts = torch.arange(1, len(scores) + 1)
     precision = (true_positives / counts)[last_of_equals]
-    recall = true_positives[last_of_equals] / truths
+    recall = true_positives[last_of_equals] / objects
     precision = precision.flip(0).cummax(0).values.flip(0)
     return (precision * recall.diff(prepend=recall.new_zeros(1))).sum().item()
 
@@ -76,8 +74,8 @@ def average_precisions(
     result = torch.full((classes,), torch.nan)
     for label in range(classes):
         mine = labels == label
-        if truths := (true_labels == label).sum().item():
-            result[label] = average_precision(scores[mine], found[mine], truths)
+        if objects := (true_labels == label).sum().item():
+            result[label] = average_precision(scores[mine], found[mine], objects)
     return result
 
 

@@ -68,7 +68,7 @@ def show_classes(axis: Axes, semantic: Tensor) -> None:
 def varied(scenes: Scenes, count: int) -> Scenes:
     """The first scenes of those that show the most classes of objects."""
     classes = [len(labels[labels >= 0].unique()) for labels in scenes.labels]
-    order = sorted(range(len(scenes)), key=lambda place: -classes[place])
+    order = sorted(range(len(scenes)), key=lambda index: -classes[index])
     return scenes[sorted(order[:count])]
 
 
@@ -124,9 +124,9 @@ def show_masks(axis: Axes, image: Tensor, masks: Tensor) -> None:
 
 def show_depth(axis: Axes, depth: Tensor, farthest: float = 60.0) -> None:
     """depth: [H, W] in metres, 0 where there is none; near is bright, log scale."""
-    metres = np.ma.masked_less_equal(depth.detach().numpy(), 0)
+    brightness = -np.ma.log(depth.detach().numpy())  # masked where it is 0
     axis.set_facecolor("0.85")
-    axis.imshow(-np.ma.log(metres), vmin=-np.log(farthest), vmax=-np.log(2.0))
+    axis.imshow(brightness, vmin=-np.log(farthest), vmax=-np.log(2.0))
 
 
 def show_flow(axis: Axes, flow: Tensor, largest: float) -> None:

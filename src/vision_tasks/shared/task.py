@@ -48,7 +48,7 @@ class Task(ABC):
     hebrew: ClassVar[str]
     #: The headline metric, a key of what `measure` returns, e.g. "mIoU".
     metric: ClassVar[str]
-    #: What `value` is compared with, in a few words, e.g. "zero flow".
+    #: The baseline that the model is compared with, in a few words, e.g. "zero flow".
     baseline_name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
     recipe: ClassVar[TaskRecipe] = TaskRecipe()
@@ -83,7 +83,7 @@ class Task(ABC):
         """
 
     def baseline(self, train: Scenes, test: Scenes) -> float:
-        """The headline metric of the baseline that `value` is compared with."""
+        """The headline metric of the baseline that the model is compared with."""
         return self.baselines(train, test)[self.baseline_name][self.metric]
 
     @abstractmethod

@@ -21,10 +21,10 @@ ROUND = 50
 
 def warm_up_and_cosine(recipe: TaskRecipe, step: int) -> float:
     """The rate of a step, counted from 0: linearly up, then down along a cosine."""
-    warm_up = max(1, recipe.steps // 10)
+    warm_up = recipe.steps // 10
     if step < warm_up:
         return recipe.learning_rate * (step + 1) / warm_up
-    part = (step - warm_up) / max(1, recipe.steps - warm_up)
+    part = (step - warm_up) / (recipe.steps - warm_up)
     return recipe.learning_rate * (1 + math.cos(math.pi * part)) / 2
 
 
@@ -39,12 +39,12 @@ def train_task(
 ) -> Trained:
     """Train a new model of `task` on `scenes`, or load what was trained before.
 
+    scenes: those it learns from, as `task.training_scenes` gives them.
     folder: where the model is kept, and an unfinished training every `ROUND` steps;
         going on from there gives the same as without the interruption. anew: train even
         if the model is there. The history is the mean loss of each round.
     """
     log = log or LiveLog()
-    scenes = task.training_scenes(scenes)
     torch.manual_seed(recipe.seed)
     model = task.build_model(pretrained=recipe.pretrained)
     model.to(pick_device(), memory_format=torch.channels_last)
@@ -61,7 +61,7 @@ def train_task(
 
 
 def task_key(task: Task, scenes: Scenes, recipe: TaskRecipe) -> Key:
-    """All that a training depends on, the scenes already those of the task."""
+    """All that a training depends on."""
     start = {}
     if recipe.pretrained:
         start["pre-trained_weights"] = start_weights().sha256

@@ -38,7 +38,8 @@ def caption(
     width of the image.
     """
     main = max(range(len(kinds)), key=areas.__getitem__)
-    words = [_main(kinds[main], coat), _position(middle), *_others(kinds, areas, main)]
+    words = [_subject(kinds[main], coat), _position(middle)]
+    words += _others(kinds, areas, main)
     wet = "wet " if weather.wet else ""
     if abs(road.curvature) < BEND:
         words.append(f"on a {wet}straight road")
@@ -49,7 +50,7 @@ def caption(
     return " ".join(words)
 
 
-def _main(kind: str, coat: str) -> str:
+def _subject(kind: str, coat: str) -> str:
     return f"a pedestrian in {coat}" if kind == "pedestrian" else f"a {coat} {kind}"
 
 

@@ -17,9 +17,6 @@ _STRIDE = round(STEP_SECONDS / TICK)
 #: The index of the present in `TIMES` and in every motion.
 NOW = (PAST_STEPS - 1) * _STRIDE
 TIMES = (np.arange(NOW + FUTURE_STEPS * _STRIDE + 1) - NOW) * TICK
-#: Where the steps of a track are on the grid of times.
-PAST = np.arange(0, NOW + 1, _STRIDE)
-FUTURE = np.arange(NOW + _STRIDE, len(TIMES), _STRIDE)
 #: Standard deviation of each coordinate of an observed past position, in metres.
 OBSERVATION_NOISE = 0.06
 
@@ -28,6 +25,7 @@ OBSERVATION_NOISE = 0.06
 class Road:
     """Two lanes; the centre line is X = offset + heading Z + curvature Z^2 / 2.
 
+    heading: more exactly its tangent, at the camera. curvature: in 1/m, to the right.
     lane_width, shoulder (asphalt beyond an edge line) and pavement: widths, in metres.
     crossing, junction: how far along are the middle of a zebra crossing and of a side
         road; infinity for none.
@@ -68,8 +66,8 @@ class Road:
         normal = lateral / np.sqrt(1 + slope**2)
         return np.stack([self.centre(z) + normal, z - normal * slope], -1)
 
-    def direction(self, z: np.ndarray) -> np.ndarray:
-        """The heading of who drives along at `z`."""
+    def heading_at(self, z: np.ndarray) -> np.ndarray:
+        """The heading of who drives along as we do, at `z`."""
         return np.arctan(self.slope(z))
 
 
@@ -83,14 +81,14 @@ class Motion:
 
     def track(self, rng: Generator) -> tuple[np.ndarray, np.ndarray]:
         """past [8, 2], observed with noise but for the present, and future [12, 2]."""
-        past = self.positions[PAST].copy()
+        past = self.positions[: NOW + 1 : _STRIDE].copy()
         past[:-1] += rng.normal(0, OBSERVATION_NOISE, past[:-1].shape)
-        return past, self.positions[FUTURE]
+        return past, self.positions[NOW + _STRIDE :: _STRIDE]
 
 
 def parked(road: Road, z: float, lateral: float, direction: int) -> Motion:
     """Something that stands along the road. direction: 1 as we drive, -1 oncoming."""
-    heading = road.direction(z) + (np.pi if direction < 0 else 0.0)
+    heading = road.heading_at(z) + (np.pi if direction < 0 else 0.0)
     return Motion(
         np.tile(road.point(z, lateral), (len(TIMES), 1)), np.full(len(TIMES), heading)
     )
@@ -107,8 +105,8 @@ def drive(
     """A vehicle in a lane that is at (z, lateral) now; and where it turns off.
 
     direction: 1 as we drive, -1 oncoming. speed: in m/s, before the manoeuvre. The
-    manoeuvre begins at a random time, at best before the present, so that the past
-    hints at it. Second value: z of the side road it takes, or infinity.
+    manoeuvre begins at a random time, often before the present, so that the past hints
+    at it. Second value: z of the side road it takes, or infinity.
     """
     manoeuvre = rng.choice(_DRIVES, p=_DRIVE_CHANCES)
     onset = rng.uniform(-1.8, 1.6)
@@ -163,7 +161,7 @@ def _follow(
     road: Road, z: float, lateral: np.ndarray, direction: int, travelled: np.ndarray
 ) -> Motion:
     along = z_of(road, z, direction * travelled)
-    headings = road.direction(along) + (np.pi if direction < 0 else 0.0)
+    headings = road.heading_at(along) + (np.pi if direction < 0 else 0.0)
     return Motion(road.point(along, lateral), headings)
 
 
@@ -192,16 +190,14 @@ _WALKS = ("keep", "stop", "start", "turn")
 _WALK_CHANCES = (0.35, 0.2, 0.15, 0.3)
 
 
-def walk(
-    road: Road, z: float, lateral: float, crossing: bool, rng: Generator
-) -> Motion:
-    """A pedestrian at (z, lateral) now, going across the road or along it."""
-    along = road.direction(z) + (np.pi if rng.random() < 0.5 else 0.0)
+def walk(road: Road, z: float, lateral: float, crosses: bool, rng: Generator) -> Motion:
+    """A pedestrian at (z, lateral) now. crosses: goes across the road, not along it."""
+    along = road.heading_at(z) + (np.pi if rng.random() < 0.5 else 0.0)
     inwards = np.sign(lateral) if lateral else 1.0
-    across = road.direction(z) - inwards * np.pi / 2
-    if crossing and rng.random() < 0.3:
+    across = road.heading_at(z) - inwards * np.pi / 2
+    if crosses and rng.random() < 0.3:
         across += np.pi
-    heading, other = (across, along) if crossing else (along, across)
+    heading, other = (across, along) if crosses else (along, across)
     manoeuvre = rng.choice(_WALKS, p=_WALK_CHANCES)
     onset = rng.uniform(-1.6, 1.8)
     since = np.maximum(TIMES - onset, 0)

@@ -146,9 +146,7 @@ class _Canvas:
         lateral = road.lateral(x, z)
         distance = np.abs(lateral)
 
-        def material(kind: str, colour: tuple[float, float, float]) -> int:
-            return scenery.material(kind, colour)
-
+        material = scenery.material
         asphalt = material("road", _ASPHALT)
         marking = material("lane marking", (0.94, 0.94, 0.90))
         ground = np.full(x.shape, material("grass", (0.33, 0.52, 0.22)), np.int16)
@@ -209,14 +207,14 @@ class _Canvas:
         top = self.size + 1
         for middle_x, middle_z, heading, width, length in things:
             reach = 0.75 * float(np.hypot(width, length))
-            seen = self._ground_window(middle_x, middle_z, reach)
-            if seen is None:
+            window = self._ground_window(middle_x, middle_z, reach)
+            if window is None:
                 continue
-            right, ahead = _turn(x[seen] - middle_x, z[seen] - middle_z, -heading)
+            right, ahead = _turn(x[window] - middle_x, z[window] - middle_z, -heading)
             # a superellipse: a box with round corners and a soft edge
             across, along = right / (0.58 * width), ahead / (0.55 * length)
             off = np.square(across * across) + np.square(along * along)
-            self.brightness[top:][seen] *= 1 - sun * np.exp(-off * off)
+            self.brightness[top:][window] *= 1 - sun * np.exp(-off * off)
 
     def _ground_window(
         self, x: float, z: float, reach: float
@@ -316,7 +314,7 @@ class _Canvas:
         backdrop = self._sky(rng)
         np.copyto(colour, backdrop, where=sky[..., None])
         if weather.wet:
-            self._mirror(colour, backdrop)
+            self._reflect(colour)
         haze = np.float32(weather.haze)
         clear = np.exp(depth * np.float32(-1 / weather.fog))
         clear[sky] = 0.0 if weather.name == "fog" else 1.0
@@ -381,14 +379,14 @@ class _Canvas:
         colour[: size + 2] = painted
         return colour
 
-    def _mirror(self, colour: np.ndarray, backdrop: np.ndarray) -> None:
+    def _reflect(self, colour: np.ndarray) -> None:
         """A wet road reflects what is above the horizon, roughly."""
         size = self.size
-        kinds = np.array(self.scenery.semantic)
-        wet = kinds[self.material[size + 1 :]] <= SEMANTIC_CLASSES.index("pavement")
+        classes = np.array(self.scenery.semantic)
+        wet = classes[self.material[size + 1 :]] <= SEMANTIC_CLASSES.index("pavement")
         strength = np.float32(0.26) * wet[..., None]
-        mirrored = colour[:size][::-1]
-        colour[size + 1 :] += (mirrored - colour[size + 1 :] * 0.9) * strength
+        above = colour[:size][::-1]
+        colour[size + 1 :] += (above - colour[size + 1 :] * 0.9) * strength
 
     def _glow(self, colour: np.ndarray) -> None:
         """A halo around each lamp that is seen."""
@@ -438,20 +436,20 @@ def _paint_shape(
     material: np.ndarray, shape: Shape, across: np.ndarray, up: np.ndarray
 ) -> None:
     """Set a shape's samples in `material` [H, W]. across [W], up [H, W]: metres."""
-    kind, left, right, bottom, top, index, taper = shape
-    if kind == "ellipse":
+    figure, left, right, bottom, top, index, taper, period = shape
+    if figure == "ellipse":
         off = ((across - (left + right) / 2) / ((right - left) / 2)) ** 2
         inside = ((up - (bottom + top) / 2) / ((top - bottom) / 2)) ** 2 < 1 - off
     else:
         inside = (up >= bottom) & (up <= top)
-        if kind == "trapezoid":
+        if figure == "trapezoid":
             off = np.abs(across - (left + right) / 2)
             inside &= off < (right - left) / 2 - (up - bottom) * (
                 taper / (top - bottom)
             )
         else:
             columns = (across >= left) & (across <= right)
-            if kind == "panes":
-                columns &= (across - left) % taper < 0.6 * taper
+            if figure == "panes":
+                columns &= (across - left) % period < 0.6 * period
             inside &= columns
     material[inside] = index

@@ -22,17 +22,19 @@ METAL = (0.62, 0.64, 0.66)
 class Shape(NamedTuple):
     """A figure on a wall, within (left, right) along and (bottom, top) up it.
 
-    kind: "rectangle", "ellipse", "trapezoid" (`taper` metres narrower on either side at
-    the top) or "panes" (a row of rectangles, `taper` metres apart). material: index.
+    figure: "rectangle", "ellipse", "trapezoid" (`taper` metres narrower on either side
+    at the top) or "panes" (a row of rectangles, one each `period` metres). material:
+    its index.
     """
 
-    kind: str
+    figure: str
     left: float
     right: float
     bottom: float
     top: float
     material: int
     taper: float = 0.0
+    period: float = 0.0
 
 
 class Wall(NamedTuple):
@@ -74,7 +76,8 @@ class Scenery:
     def material(
         self, kind: str, colour: Colour, shade: float = 1.0, shining: bool = False
     ) -> int:
-        """The index of a material. shining: as bright in the dark."""
+        """The index of a material. kind: of SEMANTIC_CLASSES. shade: multiplies the
+        colour. shining: as bright in the dark."""
         key = kind, *colour, shade, shining
         if key not in self._known:
             self._known[key] = len(self.colours)
@@ -102,28 +105,24 @@ class Scenery:
         """A box about the owner's axis. faces: rear, front, and right side from rear
         to front; the left side mirrors it."""
         half, length = width / 2, front - rear
-        back, ahead, side = faces
-        mirrored = [
-            shape._replace(left=length - shape.right, right=length - shape.left)
-            for shape in side
-        ]
+        rear_face, front_face, side_face = faces
         left_rear, right_rear = (-half, rear), (half, rear)
         left_front, right_front = (-half, front), (half, front)
         self.walls += [
-            Wall(owner, left_rear, right_rear, back),
-            Wall(owner, right_front, left_front, ahead),
-            Wall(owner, right_rear, right_front, side),
-            Wall(owner, left_front, left_rear, mirrored),
+            Wall(owner, left_rear, right_rear, rear_face),
+            Wall(owner, right_front, left_front, front_face),
+            Wall(owner, right_rear, right_front, side_face),
+            Wall(owner, left_front, left_rear, _mirror(side_face, length)),
         ]
 
     def _lights(
-        self, owner: int, body: Body, kind: str, height: float, size: float
+        self, owner: int, body: Body, height: float, size: float
     ) -> tuple[list[Shape], list[Shape]]:
         """Tail lights on the rear, headlights on the front; they glow when on."""
         on, braking = self.lamps_on, body.motion.braking
         red = (1.0, 0.12, 0.08) if on or braking else (0.55, 0.04, 0.05)
-        tail = self.material(kind, red, shining=on or braking)
-        head = self.material(kind, (1.0, 0.97, 0.85), shining=on)
+        tail = self.material(body.kind, red, shining=on or braking)
+        head = self.material(body.kind, (1.0, 0.97, 0.85), shining=on)
         width, edge = body.width, 0.08
         strips = [(edge, edge + size), (width - edge - size, width - edge)]
         rear = [
@@ -148,10 +147,11 @@ class Scenery:
         return rear, front
 
     def _wheels(
-        self, kind: str, body: Body, radius: float, places: tuple[float, ...]
+        self, body: Body, radius: float, places: tuple[float, ...]
     ) -> tuple[list[Shape], list[Shape]]:
         """Seen from behind or in front, and seen from the side."""
-        rubber, hub = self.material(kind, RUBBER), self.material(kind, METAL, 0.8)
+        rubber = self.material(body.kind, RUBBER)
+        hub = self.material(body.kind, METAL, 0.8)
         ends = [
             Shape("rectangle", left, left + 0.26, 0.0, radius, rubber)
             for left in (0.06, body.width - 0.32)
@@ -169,10 +169,8 @@ class Scenery:
         coat, side = self.material(kind, paint), self.material(kind, paint, 0.78)
         glass, dark = self.material(kind, GLASS), self.material(kind, (0.1, 0.1, 0.11))
         plate = self.material(kind, (0.9, 0.88, 0.75))
-        rear_lights, front_lights = self._lights(owner, body, kind, 0.66, 0.3)
-        wheels, wheels_aside = self._wheels(
-            kind, body, 0.33, (0.19 * length, 0.81 * length)
-        )
+        rear_lights, front_lights = self._lights(owner, body, 0.66, 0.3)
+        wheels, wheels_aside = self._wheels(body, 0.33, (0.19 * length, 0.81 * length))
         waist = 0.92
         bumper = Shape("rectangle", 0.02, width - 0.02, 0.22, 0.4, dark)
         hull = Shape("trapezoid", 0.0, width, 0.3, waist, coat, 0.05)
@@ -240,8 +238,8 @@ class Scenery:
             self.material(kind, (0.12, 0.12, 0.13)),
         )
         metal = self.material(kind, METAL)
-        rear_lights, front_lights = self._lights(owner, body, kind, 0.72, 0.28)
-        wheels, wheels_aside = self._wheels(kind, body, 0.48, (1.0, 2.1, length - 1.0))
+        rear_lights, front_lights = self._lights(owner, body, 0.72, 0.28)
+        wheels, wheels_aside = self._wheels(body, 0.48, (1.0, 2.1, length - 1.0))
         cab = 1.9
         middle = width / 2
         box = length - cab - 0.3
@@ -300,10 +298,8 @@ class Scenery:
         screen = self.material(kind, GLASS)
         sign = self.material(kind, (1.0, 0.72, 0.15), shining=True)
         stripe = self.material(kind, (0.88, 0.88, 0.86))
-        rear_lights, front_lights = self._lights(owner, body, kind, 0.75, 0.28)
-        wheels, wheels_aside = self._wheels(
-            kind, body, 0.48, (0.25 * length, 0.8 * length)
-        )
+        rear_lights, front_lights = self._lights(owner, body, 0.75, 0.28)
+        wheels, wheels_aside = self._wheels(body, 0.48, (0.25 * length, 0.8 * length))
         shell = [
             *wheels,
             Shape("rectangle", 0.0, width, 0.32, height - 0.15, coat),
@@ -327,7 +323,13 @@ class Scenery:
             Shape("rectangle", 0.0, length, 0.32, height - 0.06, side),
             Shape("rectangle", 0.0, length, 0.95, 1.1, stripe),
             Shape(
-                "panes", 0.35, length - 0.5, height - 1.45, height - 0.45, glass, 1.3
+                "panes",
+                0.35,
+                length - 0.5,
+                height - 1.45,
+                height - 0.45,
+                glass,
+                period=1.3,
             ),
             Shape("rectangle", length - 1.5, length - 0.6, 0.45, height - 0.45, screen),
             *wheels_aside,
@@ -423,7 +425,13 @@ class Scenery:
         def face(span: float, wall: int, glass: int) -> list[Shape]:
             rows = [
                 Shape(
-                    "panes", 0.5, span - 0.4, 3 * row + 1.1, 3 * row + 2.3, glass, gap
+                    "panes",
+                    0.5,
+                    span - 0.4,
+                    3 * row + 1.1,
+                    3 * row + 2.3,
+                    glass,
+                    period=gap,
                 )
                 for row in range(storeys)
                 if 3 * row + 2.5 < tall
@@ -638,6 +646,7 @@ class Scenery:
 
 
 def _mirror(shapes: list[Shape], length: float) -> list[Shape]:
+    """A wall of this length as it is seen from its other side."""
     return [
         shape._replace(left=length - shape.right, right=length - shape.left)
         for shape in shapes

@@ -1,8 +1,9 @@
 """Street scenes with exact ground truth for all twelve tasks: drawn here, not photos.
 
-A scene is a function of (seed, index) alone. Camera: a pinhole at height 1.5 m, looking
-along the road; the image's focal length is its own width (a field of view of 53°).
-Coordinates on the ground, in metres, seen from the camera: X to the right, Z ahead.
+A scene is a function of its seed, its number, its size and the chance of an anomaly.
+Camera: a pinhole at height 1.5 m, looking along the road; the image's focal length is
+its own width (a field of view of 53°). Coordinates on the ground, in metres, seen from
+the camera: X to the right, Z ahead.
 """
 
 import multiprocessing

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.random import Generator
 
-from src.vision_tasks.street.motion import NOW, Motion, Road, drive, parked, walk
+from src.vision_tasks.street.motion import NOW, TICK, Motion, Road, drive, parked, walk
 from src.vision_tasks.street.vocabulary import OBJECT_CLASSES
 
 #: The colours by which captions call things, as RGB in [0, 1].
@@ -21,13 +21,14 @@ COLOURS = {
     "green": (0.08, 0.55, 0.20),
 }
 CAMERA_HEIGHT = 1.5
-#: Time between the two images of a scene, in seconds.
-FRAME_SECONDS = 0.1
+#: Time between the two images of a scene, in seconds: one step of the grid of times.
+FRAME_SECONDS = TICK
 
 
 @dataclass(frozen=True)
 class Weather:
-    """light: what multiplies all colours; sky and haze: RGB in [0, 1].
+    """light: what multiplies all colours; zenith and haze: RGB in [0, 1], of the sky
+    overhead and at the horizon.
 
     fog: depth, in metres, at which 63 % of the light is haze. lamps: lights are on.
     headlight: strength of our own. sun: strength of shadows. noise: of the sensor,
@@ -52,7 +53,7 @@ class Body:
     """A car, truck, bus or pedestrian: a box of width x length x height that moves.
 
     coat: of vehicles the paint, of pedestrians the clothing; a key of COLOURS. look:
-    random numbers in [0, 1) that decide on details.
+    random numbers in [0, 1) that decide on details of pedestrians.
     """
 
     kind: str
@@ -152,8 +153,8 @@ class World:
         )
 
 
-def sample_world(rng: Generator, anomaly: bool) -> World:
-    """A random scene. anomaly: whether something lies on the road."""
+def sample_world(rng: Generator, with_anomaly: bool) -> World:
+    """A random scene. with_anomaly: whether something lies on the road."""
     weather = _weather(rng)
     road = _road(rng)
     speed = 0.0 if rng.random() < 0.08 else rng.uniform(1.0, 7.0)
@@ -170,7 +171,7 @@ def sample_world(rng: Generator, anomaly: bool) -> World:
         buildings,
         trees,
         _clouds(rng, weather),
-        _anomaly(rng, road, bodies) if anomaly else None,
+        _anomaly(rng, road, bodies) if with_anomaly else None,
         int(rng.integers(2**31)),
     )
 
@@ -337,17 +338,17 @@ def _pedestrian(
 ) -> tuple[Body, float, float]:
     height = rng.uniform(1.6, 1.9)
     z = rng.uniform(4.5, 8.0) if hero else rng.uniform(8.0, 26.0)
-    crossing = bool(rng.random() < (0.55 if hero else 0.35))
+    crosses = bool(rng.random() < (0.55 if hero else 0.35))
     side = 1 if rng.random() < (0.6 if hero else 0.5) else -1
-    if crossing:
+    if crosses:
         lateral = rng.uniform(-1, 1) * (road.lane_width + 0.2)
     else:
         lateral = side * (road.half_width + rng.uniform(0.3, road.pavement - 0.3))
     if hero:  # well within the field of view
         x = np.clip(road.edge(z, lateral), -0.4 * z, 0.4 * z)
         lateral = road.lateral(x, z)
-    motion = walk(road, z, lateral, crossing, rng)
-    zebra = z if crossing and rng.random() < 0.6 else np.inf
+    motion = walk(road, z, lateral, crosses, rng)
+    zebra = z if crosses and rng.random() < 0.6 else np.inf
     body = Body(
         kind,
         _coat(rng, weather, kind),

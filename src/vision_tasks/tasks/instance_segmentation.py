@@ -29,11 +29,11 @@ from src.vision_tasks.tasks.object_detection import (
     Detections,
     TopDown,
     TypicalObjects,
+    ap_metrics,
     assign,
     detect,
     detection_loss,
     mirror_scenes,
-    summary,
     typical_objects,
 )
 
@@ -176,7 +176,7 @@ def mask_metrics(
             found, scenes.instances, scenes.labels, strict=True
         )
     ]
-    return summary(images, "mask ")
+    return ap_metrics(images, "mask ")
 
 
 class InstanceSegmentation(Task):

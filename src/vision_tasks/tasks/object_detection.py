@@ -217,6 +217,7 @@ def detect(
 ) -> list[Detections]:
     """The objects found in each image, from what `DetectorOutput` holds.
 
+    Candidates are the `most` highest of the scores that are above `threshold`.
     Neighbouring cells find the same object: non-maximum suppression keeps, of boxes of
     one class that overlap by more than half, the surest.
     """
@@ -226,9 +227,11 @@ def detect(
         scores, index = scores.topk(min(most, len(scores)))
         scores, index = scores[scores > threshold], index[scores > threshold]
         labels, cells = index // logits[0].numel(), index % logits[0].numel()
-        each = corners.flatten(1).T[cells]  # [D, 4]
-        kept = batched_nms(each, scores, labels, iou_threshold=0.5)
-        found.append(Detections(each[kept], labels[kept], scores[kept], cells[kept]))
+        at_cells = corners.flatten(1).T[cells]  # [D, 4]
+        kept = batched_nms(at_cells, scores, labels, iou_threshold=0.5)
+        found.append(
+            Detections(at_cells[kept], labels[kept], scores[kept], cells[kept])
+        )
     return found
 
 
@@ -252,13 +255,15 @@ class TypicalObjects(NamedTuple):
 
     boxes: Tensor  # [K, 4]
     labels: Tensor  # [K]
-    scores: Tensor  # [K]: how many of the training images' objects each would find
+    scores: Tensor  # [K]: objects found that those before miss, per image
 
 
-def typical_objects(scenes: Scenes, each: int = 10) -> TypicalObjects:
+def typical_objects(scenes: Scenes, per_class: int = 10) -> TypicalObjects:
     """For each class the boxes that would find the most objects, one after the other.
 
-    About the best that can be done without looking at the image.
+    Each is the one that finds the most of what those before it miss; at most
+    `per_class`, fewer once all are found. About the best that can be done without
+    looking at the image.
     Raises ValueError if the scenes hold no object at all.
     """
     if not (scenes.labels >= 0).any():
@@ -268,12 +273,29 @@ def typical_objects(scenes: Scenes, each: int = 10) -> TypicalObjects:
         boxes = scenes.boxes[scenes.labels == label]  # [n, 4]
         finds = (box_iou(boxes, boxes) >= 0.5).float()  # [n, n]
         left = torch.ones(len(boxes))  # 1 for each that is still to be found
-        for _ in range(min(each, len(boxes))):
+        for _ in range(min(per_class, len(boxes))):
             count, best = (finds @ left).max(0)
             if count:
                 typical.append((boxes[best], torch.tensor(label), count / len(scenes)))
             left *= 1 - finds[best]
     return TypicalObjects(*map(torch.stack, zip(*typical, strict=True)))
+
+
+def ap_metrics(images: Sequence[Matchable], prefix: str = "") -> dict[str, float]:
+    """AP50 and AP75, means over the classes that occur, and AP50 of each class.
+
+    prefix: what the names of the metrics begin with.
+    """
+    ap50 = average_precisions(images, len(OBJECT_CLASSES))
+    ap75 = average_precisions(images, len(OBJECT_CLASSES), threshold=0.75)
+    return {
+        f"{prefix}AP50": ap50.nanmean().item(),
+        f"{prefix}AP75": ap75.nanmean().item(),
+        **{
+            f"{prefix}AP50 of {name}": value
+            for name, value in zip(OBJECT_CLASSES, ap50.tolist(), strict=True)
+        },
+    }
 
 
 def box_metrics(
@@ -289,7 +311,7 @@ def box_metrics(
         )
         for one, boxes, labels in zip(found, scenes.boxes, scenes.labels, strict=True)
     ]
-    return summary(images)
+    return ap_metrics(images)
 
 
 class ObjectDetection(Task):
@@ -344,17 +366,3 @@ class ObjectDetection(Task):
             show_image(row[2], image)
             show_boxes(row[2], found.boxes, found.labels, found.scores)
         return figure
-
-
-def summary(images: list[Matchable], prefix: str = "") -> dict[str, float]:
-    """AP50 and AP75, means over classes, and AP50 of each class."""
-    each = average_precisions(images, len(OBJECT_CLASSES))
-    strict = average_precisions(images, len(OBJECT_CLASSES), threshold=0.75)
-    return {
-        f"{prefix}AP50": each.nanmean().item(),
-        f"{prefix}AP75": strict.nanmean().item(),
-        **{
-            f"{prefix}AP50 of {name}": value
-            for name, value in zip(OBJECT_CLASSES, each.tolist(), strict=True)
-        },
-    }

@@ -1,5 +1,6 @@
 """Semantic segmentation: which class is every pixel?"""
 
+import math
 from typing import ClassVar
 
 import torch
@@ -98,7 +99,7 @@ def segmentation_metrics(confusion: Tensor) -> dict[str, float]:
     } | {
         f"IoU of {name}": value
         for name, value in zip(SEMANTIC_CLASSES, iou.tolist(), strict=True)
-        if value == value  # not nan: the class occurs
+        if not math.isnan(value)
     }
 
 

@@ -91,11 +91,14 @@ def charbonnier(images: Tensor, truth: Tensor) -> Tensor:
     return ((images - truth).square() + EPSILON**2).sqrt().mean()
 
 
-def quality(images: Tensor, truth: Tensor, where: str = "") -> dict[str, float]:
-    """Mean PSNR (dB) and SSIM of images; both [B, 3, H, W] in [0, 1]."""
+def quality(images: Tensor, truth: Tensor, suffix: str = "") -> dict[str, float]:
+    """Mean PSNR (dB) and SSIM of images; both [B, 3, H, W] in [0, 1].
+
+    suffix: added to the names of both, to tell one set of images from another.
+    """
     return {
-        f"PSNR (dB){where}": psnr(images, truth).mean().item(),
-        f"SSIM{where}": ssim(images, truth).mean().item(),
+        f"PSNR (dB){suffix}": psnr(images, truth).mean().item(),
+        f"SSIM{suffix}": ssim(images, truth).mean().item(),
     }
 
 

@@ -25,11 +25,11 @@ MODES = 6
 MISS = 2.0
 #: Metres that count as 1 for the network, for moves and for distances.
 MOVE, DISTANCE = 2.0, 10.0
-#: Who moved less, in metres in the last two steps, stands: noise is no heading.
+#: Who moved no more, in metres in the last two steps, stands: noise is no heading.
 STANDS = 0.3
 #: Part of the training's batches in which only the last steps of the past are seen.
 SHORT = 0.25
-#: A track is drawn in the figure if it goes at least so far, in metres.
+#: A track is drawn in the figure if it goes farther than this, in metres.
 FIGURE_LENGTH = 4.0
 
 

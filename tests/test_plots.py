@@ -1,0 +1,201 @@
+"""What the figures of the assignment show, read off their artists."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from src import conv_plots, plots, transfer_plots
+from src.analysis import Calibration, Mistake
+from src.data_efficiency import Point
+from src.training import Epoch
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def texts(axis):
+    return [text.get_text() for text in axis.texts]
+
+
+def outlines(axis):
+    """Name, corner, width and height of each window that is outlined."""
+    return {
+        patch.get_label(): (*patch.get_xy(), patch.get_width(), patch.get_height())
+        for patch in axis.patches
+        if not patch.get_fill()
+    }
+
+
+def lines(axis):
+    return {
+        line.get_label(): (list(line.get_xdata()), list(line.get_ydata()))
+        for line in axis.lines
+        if not line.get_label().startswith("_")
+    }
+
+
+def test_windows_of_a_convolution():
+    padded = np.pad(np.arange(1, 5).reshape(2, 2), 1)
+    figure = conv_plots.windows_of_a_convolution(padded, [[1, 0]], [[7, 0], [8, 9]], 2)
+    image, kernel, output = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == [
+        "padded image",
+        "kernel",
+        "output",
+    ]
+    assert texts(image) == [str(n) for n in padded.flatten()]
+    assert texts(kernel) == ["1", "0 "]  # not taken for padding
+    shades = [patch.get_facecolor()[0] < 1 for patch in image.patches[:16]]
+    assert shades == [n == 0 for n in padded.flatten()]
+    assert not any(patch.get_facecolor()[0] < 1 for patch in kernel.patches)
+    near = pytest.approx
+    assert outlines(image) == {
+        "$y_{0,0}$": near((0.05, 0.05, 1.9, 0.9)),
+        "$y_{0,1}$": near((2.11, 0.11, 1.78, 0.78)),
+        "$y_{1,1}$": near((2.11, 2.11, 1.78, 0.78)),
+    }
+    assert list(outlines(output)) == ["$y_{0,0}$", "$y_{0,1}$", "$y_{1,1}$"]
+    assert outlines(output)["$y_{1,1}$"] == near((1.11, 1.11, 0.78, 0.78))
+    heights = [np.ptp(axis.get_ylim()) for axis in figure.axes]
+    assert heights == near([4.1] * 3)  # one scale
+
+
+def test_windows_as_columns():
+    figure = conv_plots.windows_as_columns([1, 2], [[1, 2, 3], [4, 5, 0]], [9, 12, 3])
+    kernel, columns, output = figure.axes
+    assert texts(kernel) == ["1", "2"] and texts(output) == ["9", "12", "3"]
+    assert texts(columns) == ["1", "2", "3", "4", "5", "0"]
+    names = ["window 0", "window 1", "window 2"]
+    assert list(outlines(columns)) == list(outlines(output)) == names
+    assert outlines(columns)["window 2"] == pytest.approx((2.11, 0.11, 0.78, 1.78))
+
+
+def test_backpropagation_windows():
+    output, kernel, image = conv_plots.backpropagation_windows().axes
+    assert texts(output)[:4] == ["$x_{1,1}$", "$x_{1,2}$", "$x_{1,3}$", "$x_{2,1}$"]
+    assert texts(image)[:3] == texts(image)[-3:] == ["0"] * 3
+    assert r"y_{1,1}" in texts(image)[3] and r"y_{2,3}" in texts(image)[8]
+    assert len(outlines(output)) == len(outlines(kernel)) == 2
+    assert [round(window[0]) for window in outlines(image).values()] == [0, 1, 2]
+    assert [round(window[1]) for window in outlines(image).values()] == [0, 1, 2]
+
+
+def test_filtered_images_are_scaled_around_zero_where_negative():
+    image = np.zeros((2, 2, 3), dtype=np.uint8)
+    responses = {
+        "edge": np.array([[-1, 0], [2, 0]]),
+        "blur": np.array([[1, 0], [3, 0]]),
+    }
+    _, edge, blur = conv_plots.filtered_image(image, responses).axes
+    assert edge.get_title() == "edge" and blur.get_title() == "blur"
+    assert edge.images[0].get_clim() == (-2, 2)
+    assert blur.images[0].get_clim() == (0, 3)
+
+
+def test_cost_ratios():
+    [axis] = conv_plots.cost_ratios(["a", "b"], [1, 2], [0.5, 4]).axes
+    points = lines(axis)
+    assert points["time"] == ([1, 2], [0, 1])
+    assert points["peak memory"] == ([0.5, 4], [0, 1])
+    assert axis.get_xscale() == "log" and axis.yaxis_inverted()
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["a", "b"]
+
+
+def test_class_samples_stand_in_the_column_of_their_class():
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+    figure = transfer_plots.class_samples(images, np.array([1, 0, 1, 0, 1]), ["x", "y"])
+    shown = [int(axis.images[0].get_array()[0, 0, 0]) for axis in figure.axes]
+    assert shown == [1, 0, 3, 2]  # row by row
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["x", "y"]
+
+
+def test_enlargement_shows_each_picture_in_0_to_1():
+    pictures = {"a": np.full((1, 1, 3), 1.5), "b": np.full((1, 1, 3), -0.5)}
+    first, second = transfer_plots.enlargement(pictures).axes
+    assert (first.get_title(), second.get_title()) == ("a", "b")
+    assert first.images[0].get_array().max() == 1
+    assert second.images[0].get_array().min() == 0
+
+
+def test_learning_curves():
+    curve = [Epoch(1, 0.9, 0.5, 0.8, 0.6, 1.0), Epoch(2, 0.7, 0.75, 0.6, 0.5, 1.0)]
+    loss, accuracy, *_ = transfer_plots.learning_curves({"n": curve, "m": curve}).axes
+    assert lines(loss) == {
+        "train": ([1, 2], [0.9, 0.7]),
+        "validation": ([1, 2], [0.8, 0.6]),
+    }
+    assert lines(accuracy) == {
+        "train": ([1, 2], [50, 75]),
+        "validation": ([1, 2], [60, 50]),
+    }
+    assert (loss.get_title(), accuracy.get_title()) == ("n: loss", "n: accuracy")
+
+
+def test_mistakes_name_both_classes_and_probabilities():
+    mistake = Mistake(7, predicted=1, true=0, probability=0.9876, true_probability=0.01)
+    figure = transfer_plots.mistakes(np.zeros((1, 2, 2, 3)), [mistake], ["cat", "dog"])
+    axis = figure.axes[0]
+    assert axis.get_title() == "predicted: dog 98.76%\ntrue: cat 1.00%"
+    assert axis.get_xlabel() == "test image 7"
+
+
+def test_confusion_is_in_per_cent_of_the_true_class():
+    [axis] = transfer_plots.confusion(
+        {"n": np.array([[3, 1], [0, 5]])}, ["a", "b"]
+    ).axes
+    assert texts(axis) == ["75", "25", "0", "100"]
+    assert [text.get_position() for text in axis.texts[:2]] == [(0, 0), (1, 0)]
+    colours = [text.get_color() for text in axis.texts]
+    assert colours == ["white", "black", "black", "white"]
+    assert axis.images[0].get_array().max() == 10
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted", "true")
+
+
+def test_class_accuracies_stand_side_by_side():
+    given = {"n": [0.5, 1.0], "m": [0.25, 0.75]}
+    [axis] = transfer_plots.class_accuracies(given, ["a", "b"]).axes
+    assert [bar.get_height() for bar in axis.patches] == [50, 100, 25, 75]
+    centres = [bar.get_x() + bar.get_width() / 2 for bar in axis.patches]
+    assert centres == pytest.approx([-0.2, 0.8, 0.2, 1.2])
+
+
+def test_reliability_is_drawn_against_the_diagonal():
+    calibration = Calibration((0.5, 0.9), (0.4, 1.0), (3, 7), 0.123)
+    [axis] = transfer_plots.reliability({"n": calibration}).axes
+    assert lines(axis) == {
+        "perfect calibration": ([0, 100], [0, 100]),
+        "n": ([50, 90], [40, 100]),
+    }
+    assert axis.get_title() == "n: ECE 12.3%"
+
+
+def test_data_efficiency_shows_means_and_single_draws():
+    curves = {
+        "n": [Point(10, (0.25, 0.75)), Point(100, (1.0,))],
+        "m": [Point(10, (0.125,)), Point(100, (0.5,))],
+    }
+    [axis] = transfer_plots.data_efficiency(curves).axes
+    assert lines(axis) == {"n": ([10, 100], [50, 100]), "m": ([10, 100], [12.5, 50])}
+    dots = [line for line in axis.lines if line.get_marker() == "."]
+    drawn = [(dot.get_xdata()[0], dot.get_ydata()[0]) for dot in dots]
+    assert drawn == [(10, 25), (10, 75), (100, 100), (10, 12.5), (100, 50)]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["10", "100"]
+
+
+def test_figures_are_saved_as_png_and_axes_hidden(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "FIGURES", tmp_path)
+    with plt.rc_context():
+        plots.use_style()
+        assert plt.rcParams["axes.grid"] and plt.rcParams["figure.dpi"] == 90
+        figure, axes = plt.subplots(1, 2)
+        axes[0].set_title("kept")
+        plots.hide_axes(axes)
+        plots.save(figure, "name")
+    assert (tmp_path / "name.png").read_bytes().startswith(b"\x89PNG")
+    for axis in axes:
+        assert len(axis.get_xticks()) == len(axis.get_yticks()) == 0
+        assert not any(spine.get_visible() for spine in axis.spines.values())
+    assert axes[0].get_title() == "kept"
