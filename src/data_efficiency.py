@@ -51,7 +51,6 @@ def scratch_accuracy(
 
     name: of what is kept. where: `folder`, `committed` and `anew` of `kept`.
     """
-    log = log or LiveLog()
 
     def compute() -> State:
         torch.manual_seed(recipe.seed)
@@ -64,11 +63,11 @@ def scratch_accuracy(
     key = training_key(build, recipe, train, None, transform) | make_key(
         test_images=test, code=[predict, loss_and_accuracy]
     )
-    return kept(name, key, compute, say=log.line, **where)["accuracy"]
+    return kept(name, key, compute, **where)["accuracy"]
 
 
 def head_accuracy(
-    name: str, train: Examples, validation: Examples, test: Examples
+    train: Examples, validation: Examples, test: Examples, name: str = "head-search"
 ) -> float:
     """Test accuracy, in [0, 1], of a new head on features of a frozen network.
 
@@ -93,7 +92,7 @@ def head_point(
     for seed in range(1, seeds + 1):
         few = train[draw(train.labels, per_class, seed)]
         name = f"head-search-{per_class}-a-class-{seed}"
-        accuracies.append(head_accuracy(name, few, validation, test))
+        accuracies.append(head_accuracy(few, validation, test, name))
     return Point(per_class, tuple(accuracies))
 
 

@@ -75,7 +75,6 @@ def frozen_outputs(
     name: of the log line, and of the files in `folder`, one for each chunk of images:
         an interruption loses at most the current one. A damaged one is computed again.
     """
-    log = log or LiveLog()
     common = make_key(network=network, transform=transform, code=[predict])
     file_name = name.replace(" ", "-")
     chunks = [
@@ -86,7 +85,8 @@ def frozen_outputs(
         part for part, key, _ in chunks if not place(part, key, folder).is_file()
     ]
     states = []
-    for part, key, chunk in log.track(chunks, name) if missing else chunks:
+    progress = (log or LiveLog()).track(chunks, name) if missing else chunks
+    for part, key, chunk in progress:
 
         def compute(chunk: Tensor = chunk) -> State:
             started = time.perf_counter()
@@ -94,7 +94,7 @@ def frozen_outputs(
             return {"values": values, "seconds": time.perf_counter() - started}
 
         # what changed is the same for all that are missing, so it is said once
-        say = log.line if [part] == missing[:1] else lambda _: None
-        states.append(kept(part, key, compute, folder=folder, say=say))
+        quiet = [part] != missing[:1]
+        states.append(kept(part, key, compute, folder=folder, quiet=quiet))
     values = torch.cat([state["values"] for state in states])
     return FrozenOutputs(values, sum(state["seconds"] for state in states))

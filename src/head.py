@@ -131,11 +131,10 @@ def search(
     """
     combinations = itertools.product(learning_rates, weight_decays, standardise)
     recipes = [HeadRecipe(*combination, epochs) for combination in combinations]
-    log = log or LiveLog()
 
     def compute() -> State:
         rows = []
-        for recipe in log.track(recipes, "head recipes"):
+        for recipe in (log or LiveLog()).track(recipes, "head recipes"):
             head = nn.Linear(train.inputs.shape[1], 10)
             fit_head(head, recipe, train)
             with torch.no_grad():
@@ -149,7 +148,7 @@ def search(
         validation_features=validation,
         code=[fit_head, loss_and_accuracy],
     )
-    rows = kept(name, key, compute, folder=folder, say=log.line)["rows"]
+    rows = kept(name, key, compute, folder=folder)["rows"]
     choices = [
         Choice(recipe, accuracy, loss)
         for recipe, (loss, accuracy) in zip(recipes, rows, strict=True)

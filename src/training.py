@@ -250,5 +250,5 @@ def train_or_load(
         )
         return list(map(asdict, curve)), sum(epoch.seconds for epoch in curve)
 
-    trained = keep_trained(name, key, model, fit, half=True, log=log, **where)
+    trained = keep_trained(name, key, model, fit, half=True, **where)
     return replace(trained, history=[Epoch(**row) for row in trained.history])

@@ -94,7 +94,7 @@ def test_the_head_is_chosen_on_validation_and_measured_on_test(tmp_path, monkeyp
         return search(*data, **grid, **options | {"epochs": 4}, folder=tmp_path)
 
     monkeypatch.setattr(data_efficiency, "search", small_search)
-    found = data_efficiency.head_accuracy("few", train, validation, test)
+    found = data_efficiency.head_accuracy(train, validation, test, "few")
     best = small_search(train, validation, name="few")[0].recipe
     head = nn.Linear(10, 10)
     fit_head(head, best, train)
@@ -112,7 +112,7 @@ def test_the_head_is_chosen_on_validation_and_measured_on_test(tmp_path, monkeyp
     assert point == Point(
         3,
         tuple(
-            data_efficiency.head_accuracy(f"again-{seed}", few, validation, test)
+            data_efficiency.head_accuracy(few, validation, test, f"again-{seed}")
             for seed, few in enumerate(drawn)
         ),
     )
@@ -129,6 +129,6 @@ def test_the_head_takes_at_least_300_steps(monkeypatch, count, epochs):
     monkeypatch.setattr(data_efficiency, "search", no_search)
     data = features(count, 0)
     with pytest.raises(KeyboardInterrupt):
-        data_efficiency.head_accuracy("few", data, data, data)
+        data_efficiency.head_accuracy(data, data, data)
     assert asked == [epochs]
     assert HeadRecipe.batch_size == 500

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from src.common.files import file_hash, read_json, write_atomically, write_text
+from src.common.files import file_hash, write_atomically, write_text
 
 
 @pytest.mark.parametrize("before", [None, b"an older one"])
@@ -45,19 +45,6 @@ def test_a_file_appears_when_it_is_whole(tmp_path):
 def test_text_is_utf_8_with_unix_line_ends(tmp_path):
     write_text(tmp_path / "text", "שלום\n×\n")
     assert (tmp_path / "text").read_bytes() == "שלום\n×\n".encode()
-
-
-def test_json_that_is_there_missing_or_damaged(tmp_path, capsys):
-    path = tmp_path / "a.json"
-    assert read_json(path) is None
-    assert capsys.readouterr().out == ""
-    path.write_text('{"ש": 1}', encoding="utf-8")
-    assert read_json(path) == {"ש": 1}
-    for damaged in (b'{"a": 1', b"\xff"):
-        path.write_bytes(damaged)
-        assert read_json(path) is None
-        (line,) = capsys.readouterr().out.splitlines()
-        assert line.startswith("a.json can't be read (")
 
 
 def test_hash_is_sha_256(tmp_path):

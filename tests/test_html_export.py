@@ -21,7 +21,7 @@ from src.commands.html_export import (
     page_to_html,
 )
 from src.commands.notebooks import NAMES
-from src.common.project import ANSWERS, NOTEBOOKS
+from src.common.project import ANSWERS, ROOT
 
 #: The smallest PNG there is: one transparent pixel.
 PNG = (
@@ -301,7 +301,7 @@ def test_hebrew_blocks_of_an_english_page(markdown, direction):
 
 def pages() -> list[Path]:
     answers = [p for p in sorted(ANSWERS.glob("q*.md")) if "vision" not in p.name]
-    return [*(NOTEBOOKS / name for name in NAMES.values()), *answers]
+    return [*(ROOT / "notebooks" / name for name in NAMES.values()), *answers]
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)

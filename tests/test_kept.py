@@ -36,19 +36,34 @@ def images(count: int = 6, seed: int = 0) -> Examples:
     return Examples(pixels.to(torch.uint8), torch.arange(count) % 2)
 
 
+SAID: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def listen(monkeypatch):
+    """What `kept` prints is remembered, and printed."""
+
+    def say(text, **options):
+        SAID.append(text)
+        print(text, **options)
+
+    monkeypatch.setattr(keeping, "print", say, raising=False)
+
+
 class Recorder(LiveLog):
-    """A log that only remembers its lines."""
+    """A log that only remembers its lines, with those that `kept` prints after it."""
 
     def __init__(self):
         super().__init__()
-        self.lines = []
+        self.lines = SAID
+        self.lines.clear()
 
     def line(self, text):
         self.lines.append(text)
 
     @property
     def changes(self):
-        return [line for line in self.lines if "computed anew" in line]
+        return [line for line in self.lines if "computed anew, since" in line]
 
 
 @pytest.fixture
@@ -297,10 +312,7 @@ def outputs(tmp_path, variant):
         (("leaky(self.norm", "torch.relu(self.norm"), "the code of Net"),
         (("torch.maximum", "torch.minimum"), "the code of leaky"),
         (("SLOPE = 0.5", "SLOPE = 0.25"), "the value of SLOPE"),
-        (
-            ("manual_seed(0)", "manual_seed(1)"),
-            "the weights of the network and the code",
-        ),
+        (("manual_seed(0)", "manual_seed(1)"), "the network and the code"),
     ],
 )
 def test_features_of_other_code_are_computed_anew(outputs, variant, replacement, what):
@@ -348,7 +360,8 @@ def test_whatever_features_depend_on_makes_them_computed_anew(outputs, variant, 
     else:
         change["transform"] = input_transform(32, (0.5,) * 3, (0.3,) * 3)
     _, lines = outputs(net, **change)
-    said = {"size": "transform", "normalisation": "transform", "buffers": "weights"}
+    said = dict.fromkeys(("weights", "buffers", "layers"), "network")
+    said |= {"size": "transform", "normalisation": "transform"}
     assert len(lines) == 1
     assert f"the {said.get(what, what)}" in lines[0]
 
@@ -652,17 +665,19 @@ def test_what_changed_is_told_against_the_nearest_of_that_name(tmp_path):
     write(place("a", old := {"x": "1", "y": "1"}, tmp_path), {"key": old})
     write(place("a", older := {"x": "0", "y": "0"}, tmp_path), {"key": older})
     write(place("a-b", twin := {"x": "1", "y": "2", "z": "9"}, tmp_path), {"key": twin})
-    lines = []
+    SAID.clear()
 
     def keep(name, key):
-        kept(name, key, dict, folder=tmp_path, say=lines.append)
+        kept(name, key, dict, folder=tmp_path)
 
     keep("a", {"x": "1", "y": "2"})  # not a-b's, which is another thing
     keep("a", {"x": "2", "z": "3"})
     keep("new", {"x": "1"})
-    assert lines == [
+    keep("new", dict.fromkeys("abcde", "1"))
+    assert SAID == [
         "a: computed anew, since y changed",
         "a: computed anew, since x and z and y changed",
+        "new: computed anew, since a and b and c and 3 more changed",
     ]
 
 

@@ -16,9 +16,9 @@ from jupyter_client.kernelspec import KernelSpec
 
 from src.commands import notebooks
 from src.commands.notebooks import NotebookFailed
-from src.common.project import NOTEBOOKS, ROOT
+from src.common.project import ROOT
 
-COMMITTED = sorted(NOTEBOOKS.glob("*.ipynb"))
+COMMITTED = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture

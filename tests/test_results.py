@@ -10,7 +10,7 @@ import pytest
 
 from src.common import results
 from src.common.code import syntax_hash
-from src.common.project import DATA, NOTEBOOKS
+from src.common.project import DATA, ROOT
 from src.common.results import read_results, record_results
 
 
@@ -83,7 +83,7 @@ def test_a_damaged_file_says_what_to_do(tmp_path):
     path.write_text("{")
     with pytest.raises(
         ValueError,
-        match=r"results\.json is not .*delete it and run `python3 -m src run`",
+        match=r"results\.json is not .*restore or delete it, and run",
     ):
         read_results(path)
 
@@ -106,7 +106,7 @@ def recorded():
 
 def printed(name: str) -> str:
     """All text outputs of a committed notebook."""
-    notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
+    notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
     pieces = []
     for cell in notebook.cells:
         for output in cell.get("outputs", []):

@@ -6,8 +6,7 @@ A Jinja template in `answer_templates/` holds the prose, and in it
     {% if facts.official %} … {% else %} … {% endif %}  text that depends on some
 
 so that no figure is typed, and no sentence can outlive the figures that made it true.
-What follows from the figures of question 3 is worked out in `facts.jinja`.
-Pages ending in `.he.md` are in Hebrew, from right to left.
+What the figures of question 3 imply is worked out in `facts.jinja`.
 """
 
 import functools
@@ -19,16 +18,15 @@ from jinja2 import Environment, UndefinedError
 from src import transfer_tables
 from src.analysis import DOUBTED_LABELS, Mistake
 from src.common import pages
-from src.common.project import RESULTS, ROOT
+from src.common.project import ROOT
 from src.common.results import read_results
 from src.data_efficiency import Point
 
 TEMPLATES = Path(__file__).parent / "answer_templates"
-#: Those of the walkthrough need not be there: it is not handed in.
-PAGES = tuple(
-    sorted(path.name for path in TEMPLATES.glob("*.md") if "readme" not in path.name)
-)
 README_TEMPLATE = "readme_results.md"
+#: Those of the walkthrough need not be there: it is not handed in.
+PAGES = sorted(p.name for p in TEMPLATES.glob("*.md") if p.name != README_TEMPLATE)
+RESULTS = "data/results.json"
 OFFICIAL_WEIGHTS = "resnet18_imagenet1k_v1"
 
 
@@ -39,35 +37,27 @@ def render(figures: dict, root: Path = ROOT) -> dict[str, str]:
     Raises ValueError, naming the page, where a figure is missing or does not fit.
     """
     texts = {f"answers/{page}": fill(page, figures) for page in PAGES}
-    readme = root / "README.md"
-    if readme.is_file():
-        texts["README.md"] = pages.fill_block(
-            readme.read_text(encoding="utf-8"),
-            "results",
-            lambda _: fill(README_TEMPLATE, figures),
-        )
+    if (readme := root / "README.md").is_file():
+        text = readme.read_text(encoding="utf-8")
+        filled = fill(README_TEMPLATE, figures)
+        texts["README.md"] = pages.fill_block(text, "results", lambda _: filled)
     return texts
 
 
 def write(root: Path = ROOT) -> list[str]:
     """Bring the pages in `root` up to date with its results; return those changed."""
-    return pages.write_outdated(render(_figures(root), root), root)
+    return pages.write_outdated(render(read_results(root / RESULTS), root), root)
 
 
 def stale(root: Path = ROOT) -> list[str]:
     """One sentence for each page in `root` that disagrees with its results."""
     try:
         return [
-            f"{path} does not agree with data/results.json: `python3 -m src run` "
-            "writes it anew"
-            for path in pages.outdated(render(_figures(root), root), root)
+            f"{path} does not agree with {RESULTS}: `python3 -m src run` writes it anew"
+            for path in pages.outdated(render(read_results(root / RESULTS), root), root)
         ]
     except ValueError as error:
         return [str(error)]
-
-
-def _figures(root: Path) -> dict:
-    return read_results(root / RESULTS.relative_to(ROOT))
 
 
 def fill(page: str, figures: dict) -> str:
@@ -76,8 +66,7 @@ def fill(page: str, figures: dict) -> str:
         text = _templates(TEMPLATES).get_template(page).render(figures)
     except (UndefinedError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{page} can't be filled from data/results.json ({error}); "
-            "run `python3 -m src run`"
+            f"{page} can't be filled from {RESULTS} ({error}); run `python3 -m src run`"
         ) from error
     return isolate(text) if page.endswith(".he.md") else text
 

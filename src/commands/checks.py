@@ -11,9 +11,7 @@ from src.common.results import cells_hash
 VIDEO_LINK = "answers/video_link.txt"
 
 
-def older_than_code(
-    notebook: NotebookNode, short: str, figures: dict, root: Path
-) -> list[str]:
+def changes(notebook: NotebookNode, short: str, figures: dict, root: Path) -> list[str]:
     """What has changed since the notebook was executed, in one sentence or none.
 
     Told by hashes, for which comments and docstrings of a module don't count.
@@ -46,8 +44,7 @@ def fill_in(notebook: NotebookNode, label: str, value: str) -> bool:
     """
     row = re.compile(rf"^\|[ \t]*{label}[ \t]*\|(.*)\|[ \t]*$", re.MULTILINE)
     cell = notebook.cells[0]
-    value = " ".join(value.split()).replace("|", r"\|")
-    if value:
+    if value := " ".join(value.split()).replace("|", r"\|"):
         cell.source = row.sub(lambda _: f"| {label} | {value} |", cell.source, count=1)
     match = row.search(cell.source)
     return bool(match and match[1].strip(" \t_"))

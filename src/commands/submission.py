@@ -6,25 +6,24 @@ page, the link to the video, and what it takes to run the notebooks.
 """
 
 import argparse
-import functools
-import re
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import nbformat
 
 from src.commands import answers, html_export
-from src.commands.archive import write_zip
-from src.commands.checks import VIDEO_LINK, fill_in, link_problem, older_than_code
+from src.commands.checks import VIDEO_LINK, changes, fill_in, link_problem
 from src.commands.notebooks import NAMES, flaws
+from src.common.files import write_atomically
 from src.common.pages import templates
 from src.common.project import ROOT
 from src.common.results import read_results
 
-PAGES = tuple(f"answers/{q}{language}.md" for q in NAMES for language in ("", ".he"))
-#: What else goes in, unchanged. Of each pattern at least one file must be there.
+#: What goes in unchanged. Of each pattern at least one file must be there.
 PLAIN_FILES = (
     "requirements.txt",
     "LICENSE",
@@ -41,46 +40,85 @@ PLAIN_FILES = (
     "data/weights/*.pt",
     "data/checkpoints/*",
 )
-#: What only this command needs, and the guide, which is not graded.
-NOT_GRADED = ("submission.py", "checks.py", "archive.py", "html_*", "*vision_tasks*")
-#: With leftovers, unfinished trainings and hidden files.
-LEFT_OUT = ("*.tmp*", "*.partial.*", ".*", *NOT_GRADED)
+#: But not what only this command needs, nor the guide, which is not graded,
+NOT_GRADED = ("submission.py", "checks.py", "html_*", "*vision_tasks*")
+#: nor leftovers, unfinished trainings and hidden files.
+LEFT_OUT = (*NOT_GRADED, "*.tmp*", "*.partial.*", ".*")
 
 
 @dataclass
 class Submission:
-    """What would be handed in, and what there is to say about it."""
+    """What would be handed in of a project, and what there is to say about it."""
 
+    root: Path
     files: dict[str, bytes] = field(default_factory=dict)  # by the path in the ZIP
-    #: Why it can't be handed in like this, one sentence each.
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # why it can't be, in sentences
     warnings: list[str] = field(default_factory=list)
-    #: Notebooks that should be executed anew, by their short names.
-    outdated: set[str] = field(default_factory=set)
+    outdated: set[str] = field(default_factory=set)  # notebooks to execute anew
 
-    def add(self, name: str, content: bytes, export: Callable[[], str]) -> None:
-        """A file, and beside it the HTML page that `export` makes of it."""
-        self.files[name] = content
+    def add(self, name: str, data: bytes, to_html: Callable, *source: object) -> None:
+        """Add a file and, beside it, the HTML page `to_html(*source)`."""
+        self.files[name] = data
         try:
-            html = export()
+            html = to_html(*source)
         except (html_export.FormulaError, html_export.NotSelfContained) as error:
             self.problems.append(f"{name} as HTML: {error}")
         else:
-            self.files[re.sub(r"\.\w+$", ".html", name)] = html.encode()
+            self.files[str(PurePosixPath(name).with_suffix(".html"))] = html.encode()
+
+    def add_notebook(self, short: str, figures: dict, rows: dict[str, str]) -> None:
+        """Add a notebook with values, if any, in the rows of its first cell."""
+        path = self.root / "notebooks" / NAMES[short]
+        try:
+            notebook = nbformat.read(path, as_version=4)
+            blank = [row for row in rows if not fill_in(notebook, row, rows[row])]
+        except Exception as error:  # nbformat raises all sorts for what is no notebook
+            self.problems.append(f"{path.name} is missing or no notebook: {error}")
+            return
+        if found := flaws(notebook) + changes(notebook, short, figures, self.root):
+            self.problems += [f"{path.name}: {flaw}" for flaw in found]
+            self.outdated.add(short)
+        if blank:
+            self.warnings.append(
+                f"WARNING: {path.name}: {' and '.join(blank)} blank in its first cell: "
+                "fill in, or give --name and --id"
+            )
+        written = f"{nbformat.writes(notebook)}\n".encode()
+        data = written if any(rows.values()) else path.read_bytes()
+        self.add(f"notebooks/{path.name}", data, html_export.notebook_to_html, notebook)
+
+    def add_answer(self, name: str, language: str) -> None:
+        """Add a written answer; that it is missing may have been said already."""
+        path = self.root / name
+        if path.is_file():
+            data, to_html = path.read_bytes(), html_export.page_to_html
+            self.add(name, data, to_html, data.decode(), language, path.parent)
+        elif not any(name in problem for problem in self.problems):
+            self.problems.append(f"{name} is missing")
+
+    def add_readme(self, video: str, weights: str) -> None:
+        """Add the link to the video and the first page to read; warn of a stand-in."""
+        if problem := link_problem(video):
+            self.problems.append(problem)
+        self.files["video_link.txt"] = f"{video}\n".encode()
+        stand_in = "tiny_imagenet" in weights
+        shown = {"video": video, "weights": weights, "stand_in": stand_in}
+        shown["notebooks"] = {short: Path(name).stem for short, name in NAMES.items()}
+        template = templates(Path(__file__).parent).get_template
+        if stand_in:
+            self.warnings.append(template("stand_in_warning.txt").render(shown))
+        text = template("zip_readme.md").render(shown)
+        self.add("README.md", text.encode(), html_export.page_to_html, text)
 
 
 def main(args: list[str], root: Path = ROOT) -> int:
     """Check and pack the project in `root`; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python3 -m src submit",
-        description="Check the finished assignment and pack it into one ZIP, by "
-        f"default maman13.zip. Without --video the link is read from {VIDEO_LINK}.",
-    )
-    parser.add_argument("--video", metavar="URL", help="the link to your video")
-    parser.add_argument("--output", metavar="FILE", type=Path, help="the ZIP to write")
+    parser = argparse.ArgumentParser(prog="python3 -m src submit", description=__doc__)
+    parser.add_argument("--video", metavar="URL", help=f"else that in {VIDEO_LINK}")
+    parser.add_argument("--output", metavar="ZIP", type=Path, help="else maman13.zip")
     parser.add_argument("--name", help="your name, for the top of the notebooks")
     parser.add_argument("--id", help="your ID, for the top of the notebooks")
-    parser.set_defaults(output=root / "maman13.zip", name="", id="")
+    parser.set_defaults(output=root / "maman13.zip", video="", name="", id="")
     options = parser.parse_args(args)
     if options.output.is_dir():
         parser.error(f"--output {options.output} is a folder; name a file in it")
@@ -89,9 +127,8 @@ def main(args: list[str], root: Path = ROOT) -> int:
     for warning in submission.warnings:
         print(warning)
     if submission.problems:
-        print("error: this can't be handed in yet:", file=sys.stderr)
-        for problem in submission.problems:
-            print(f"  - {problem}", file=sys.stderr)
+        said = ["error: this can't be handed in yet:", *submission.problems]
+        print("\n  - ".join(said), file=sys.stderr)
         if only := ",".join(sorted(submission.outdated)):
             print(f"`python3 -m src run --only {only}` helps.", file=sys.stderr)
         return 1
@@ -101,114 +138,51 @@ def main(args: list[str], root: Path = ROOT) -> int:
     return 0
 
 
-def prepare(
-    root: Path, video: str | None = None, name: str = "", student_id: str = ""
-) -> Submission:
+def prepare(root: Path, video="", name="", student_id="") -> Submission:
     """Collect all files of the ZIP, and all that is wrong with them.
 
-    video: the link; without one it is read from answers/video_link.txt in `root`.
+    video: the link; if empty, it is read from answers/video_link.txt in `root`.
     name, student_id: written into the ZIP's notebooks; nothing in `root` is changed.
     """
-    submission = Submission()
-    figures = _figures(root, submission)
-    _add_notebooks(root, submission, figures, {"Name": name, "ID": student_id})
+    submission = Submission(root)
+    figures = {}
+    try:
+        figures |= read_results(root / "data/results.json")
+    except (TypeError, ValueError) as error:
+        submission.problems.append(f"data/results.json holds no results: {error}")
+    for short in NAMES:
+        submission.add_notebook(short, figures, {"Name": name, "ID": student_id})
     if figures:
         submission.problems += answers.stale(root)
-    for page in PAGES:
-        _add_answer(root, submission, page)
+    for short in NAMES:
+        submission.add_answer(f"answers/{short}.md", "en")
+        submission.add_answer(f"answers/{short}.he.md", "he")
     for pattern in PLAIN_FILES:
         found = [path for path in root.glob(pattern) if _belongs(path)]
         if not found:
             submission.problems.append(f"{pattern} is missing")
         for path in found:
             submission.files[path.relative_to(root).as_posix()] = path.read_bytes()
-    _add_readme(root, submission, figures, video)
+    kept_link = root / VIDEO_LINK
+    if not video and kept_link.is_file():
+        video = kept_link.read_text(encoding="utf-8-sig")
+    weights = figures.get("provenance", {}).get("weights", "unknown")
+    submission.add_readme(video.strip(), weights)
     return submission
-
-
-def _figures(root: Path, submission: Submission) -> dict:
-    """The recorded results; none, and a problem, if they can't be read."""
-    try:
-        figures = read_results(root / "data/results.json")
-        if not isinstance(figures, dict):
-            raise ValueError("results.json holds no results")
-    except ValueError as error:
-        submission.problems.append(str(error))
-        return {}
-    return figures
-
-
-def _add_notebooks(
-    root: Path, submission: Submission, figures: dict, given: dict[str, str]
-) -> None:
-    """Add the notebooks and their pages, with what is `given` in their first cells."""
-    blank: dict[str, list[str]] = {label: [] for label in given}
-    for short, file_name in NAMES.items():
-        path = root / "notebooks" / file_name
-        if not path.is_file():
-            submission.problems.append(f"notebooks/{file_name} is missing")
-            continue
-        try:
-            notebook = nbformat.read(path, as_version=4)
-            empty = [
-                label for label in given if not fill_in(notebook, label, given[label])
-            ]
-        except Exception as error:  # nbformat raises all sorts for what is no notebook
-            submission.problems.append(f"{file_name} is not a valid notebook: {error}")
-            continue
-        found = [*flaws(notebook), *older_than_code(notebook, short, figures, root)]
-        submission.problems += [f"{file_name}: {flaw}" for flaw in found]
-        if found:
-            submission.outdated.add(short)
-        for label in empty:
-            blank[label].append(file_name)
-        written = f"{nbformat.writes(notebook)}\n".encode()
-        content = written if any(given.values()) else path.read_bytes()
-        export = functools.partial(html_export.notebook_to_html, notebook)
-        submission.add(f"notebooks/{file_name}", content, export)
-    submission.warnings += [
-        f"WARNING: the row `| {label} | |` is blank in {', '.join(where)}: "
-        f"fill it in, or give --{label.lower()}"
-        for label, where in blank.items()
-        if where
-    ]
-
-
-def _add_answer(root: Path, submission: Submission, page: str) -> None:
-    path = root / page
-    if not path.is_file():
-        if not any(page in problem for problem in submission.problems):
-            submission.problems.append(f"{page} is missing")
-        return
-    text = path.read_text(encoding="utf-8")
-    language = "he" if page.endswith(".he.md") else "en"
-    export = functools.partial(html_export.page_to_html, text, language, path.parent)
-    submission.add(page, path.read_bytes(), export)
 
 
 def _belongs(path: Path) -> bool:
     return path.is_file() and not any(path.match(pattern) for pattern in LEFT_OUT)
 
 
-def _add_readme(
-    root: Path, submission: Submission, figures: dict, video: str | None
-) -> None:
-    """Add the link to the video and the first page to read; warn of other weights."""
-    if video is None:
-        path = root / VIDEO_LINK
-        video = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
-    video = video.strip()
-    if problem := link_problem(video):
-        submission.problems.append(problem)
-    weights = str(figures.get("provenance", {}).get("weights", "unknown"))
-    notebooks = {short: Path(name).stem for short, name in NAMES.items()}
-    stand_in = "tiny_imagenet" in weights
-    template = templates(Path(__file__).parent).get_template
-    if stand_in:
-        warning = template("stand_in_warning.txt").render(weights=weights)
-        submission.warnings.append(warning.rstrip())
-    text = template("zip_readme.md").render(
-        notebooks=notebooks, video=video, weights=weights, stand_in=stand_in
-    )
-    submission.files["video_link.txt"] = f"{video}\n".encode()
-    submission.add("README.md", text.encode(), lambda: html_export.page_to_html(text))
+def write_zip(path: Path, files: dict[str, bytes]) -> None:
+    """Write a ZIP, atomically; the same files give the same bytes."""
+
+    def write(stream: BinaryIO) -> None:
+        with zipfile.ZipFile(stream, "w") as archive:
+            for name in sorted(files):
+                entry = zipfile.ZipInfo(name)  # of 1 January 1980
+                entry.external_attr = 0o100644 << 16  # anyone may read it
+                archive.writestr(entry, files[name], zipfile.ZIP_DEFLATED)
+
+    write_atomically(path, write)

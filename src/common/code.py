@@ -1,8 +1,7 @@
 """What code does: its syntax, whatever its comments, docstrings, type hints and layout.
 
-By it the project decides whether something computed earlier is out of date (kept.py),
-and whether a notebook's outputs are (results.py). No library tells what a function
-depends on without running it, so this reads it off the names that its source mentions.
+It decides whether something kept is out of date (kept.py), or a notebook (results.py).
+No library tells what a function depends on, so the names in its source do.
 """
 
 import ast
@@ -37,10 +36,9 @@ def text_hash(text: str) -> str:
 def code_of(*roots: Callable, without: tuple = ()) -> dict[str, str]:
     """The code that runs when `roots` do: a hash of each piece, by its name.
 
-    roots: functions, methods of objects, classes. From each, every function, class and
-    constant of ours that it names is followed, and what those name in turn; but not
-    `without`, nor this package, `src.common`: it logs, finds and keeps, none of which
-    changes a result.
+    roots: functions, methods of objects, classes. Every function, class and constant of
+    ours that they name is followed, and what those name in turn; but not `without`, nor
+    this package, `src.common`: it logs, finds and keeps, which changes no result.
     """
     found: dict[str, set[str]] = {}
     seen = {_piece(thing)[0] for thing in without}

@@ -4,11 +4,10 @@ Standard library only (the commands start without packages); it can't write atom
 """
 
 import hashlib
-import json
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -26,17 +25,6 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text with \\n line ends, atomically."""
     write_atomically(path, lambda stream: stream.write(text.encode("utf-8")))
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file of ours holds; None, with a line that says so, if damaged."""
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        print(f"{path.name} can't be read ({error}); what it held is computed anew")
-        return None
 
 
 def file_hash(path: Path) -> str:

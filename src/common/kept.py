@@ -1,8 +1,7 @@
 """What is computed once and kept: under a key of all that it depends on, no more.
 
-A key names its parts ("the recipe", "the code of ResidualBlock") and holds a hash of
-each, so that a miss can say what changed. What is kept under one key never takes the
-place of what is kept under another.
+A key holds a hash of each part by its name ("the recipe", "the code of ResidualBlock"),
+so that a miss can say what changed. Each key has a file of its own.
 """
 
 import dataclasses
@@ -27,33 +26,27 @@ def make_key(
     *,
     code: Iterable[Callable] = (),
     without: tuple = (),
-    network: nn.Module | None = None,
     **parts: object,
 ) -> Key:
     """The key of a result.
 
-    code: the functions that compute it; what they use counts too, but for `without`
-        (see `code_of`).
-    network: one that takes part with the weights it has: its layers, weights and code.
-    parts: by their names, as `training_images=...`: tensors, dataclasses, transforms.
-        Raises TypeError for one that can't be told from another by its text.
+    code, without: of `code_of`; the functions that compute it.
+    parts: by their names, as `training_images=...`: tensors, dataclasses, transforms,
+        networks (their layers, weights and code). TypeError for what has no text.
     """
     code = [*code, *filter(dataclasses.is_dataclass, map(type, parts.values()))]
-    if network is not None:
-        parts["layers of the network"] = repr(network)
-        parts["weights of the network"] = network.state_dict()
+    for network in (part for part in parts.values() if isinstance(part, nn.Module)):
         code += dict.fromkeys(map(type, network.modules()))
-    names = [f"the {name.replace('_', ' ')}" for name in parts]
-    hashes = map(_hash, parts.values())
-    return dict(zip(names, hashes, strict=True)) | code_of(*code, without=without)
+    hashes = {f"the {n.replace('_', ' ')}": _hash(part) for n, part in parts.items()}
+    return hashes | code_of(*code, without=without)
 
 
 def _hash(value: object) -> str:
     match value:
         case Tensor():
             array = value.detach().cpu().contiguous().numpy()
-            layout = f"{value.dtype} {tuple(value.shape)}"
-            return text_hash(layout + hashlib.sha256(array).hexdigest())
+            numbers = hashlib.sha256(array).hexdigest()
+            return text_hash(f"{value.dtype} {tuple(value.shape)}" + numbers)
         case dict():
             return text_hash(repr([(key, _hash(item)) for key, item in value.items()]))
         case list() | tuple():
@@ -64,8 +57,7 @@ def _hash(value: object) -> str:
         case _ if inspect.isroutine(value):
             return _hash(code_of(value))
         case nn.Module():
-            kinds = dict.fromkeys(map(type, value.modules()))
-            return _hash([repr(value), value.state_dict(), code_of(*kinds)])
+            return _hash([repr(value), value.state_dict()])
     if " at 0x" in (text := repr(value)):
         raise TypeError(f"{text} can't be part of a key: it names its address")
     return text_hash(text)
@@ -85,14 +77,13 @@ def kept(
     committed: Path | None = None,
     anew: bool = False,
     mmap: bool = False,
-    say: Callable[[str], None] = print,
+    quiet: bool = False,
 ) -> State:
     """What was kept under this key; else it is computed now, and kept.
 
-    committed: a folder in which `name`.pt is looked for first. It is replaced only if
-        asked for by `anew`; everything else goes into `folder`.
-    mmap: what is returned is read from the file as it is used.
-    say: told, in one line, what has changed since something of this name was kept.
+    If something of this name was kept before, a line says what has changed since.
+    committed: a folder in which `name`.pt is looked for first; only `anew` replaces it.
+    mmap: what is returned is read from the file as it is used. quiet: no line.
     """
     path = place(name, key, folder)
     public = committed / f"{name}.pt" if committed else path
@@ -101,8 +92,9 @@ def kept(
             state = read(candidate, mmap=mmap) or {}
             if state.pop("key", None) == key:
                 return state
-        if changed := changes(key, [public, *folder.glob(f"{name}-{'?' * 12}.pt")]):
-            say(f"{name}: computed anew, since {changed} changed")
+        others = [public, *folder.glob(f"{name}-{'?' * 12}.pt")]
+        if not quiet and (changed := changes(key, others)):
+            print(f"{name}: computed anew, since {changed} changed", flush=True)
     state = compute()
     path = public if anew else path
     write(path, {"key": key, **state})
@@ -114,13 +106,14 @@ def kept(
 
 def changes(key: Key, paths: Iterable[Path]) -> str:
     """How a key differs from the most similar one of some files, in words; or ""."""
-    others = (read(path, quiet=True, mmap=True) for path in paths)
-    keys = [other["key"] for other in others if other and "key" in other]
+    keys = [(read(path, quiet=True, mmap=True) or {}).get("key") for path in paths]
     lists = [
         [name for name in key | other if key.get(name) != other.get(name)]
-        for other in keys
+        for other in filter(None, keys)
     ]
-    return " and ".join(min(lists, key=len, default=[]))
+    changed = min(lists, key=len, default=[])
+    more = [f"{len(changed) - 3} more"] if len(changed) > 4 else []
+    return " and ".join(changed[:3] + more if more else changed)
 
 
 def write(path: Path, state: State) -> None:
@@ -129,10 +122,7 @@ def write(path: Path, state: State) -> None:
 
 
 def read(path: Path, *, quiet: bool = False, mmap: bool = False) -> State | None:
-    """What was kept in a file, on the CPU; None if there is nothing that can be used.
-
-    quiet: says nothing of a damaged file. mmap: of tensors, only what is used is read.
-    """
+    """What a file holds, on the CPU; None if nothing can be used, with a line then."""
     if not path.is_file():
         return None
     try:
@@ -143,9 +133,6 @@ def read(path: Path, *, quiet: bool = False, mmap: bool = False) -> State | None
             why = type(error).__name__  # its text is long, and no help here
             print(f"{path.name} can't be read ({why}); what it held is computed anew")
         return None
-
-
-# ------------------------------------------------------------- unfinished trainings
 
 
 Parts = dict[str, nn.Module | torch.optim.Optimizer]
@@ -159,7 +146,6 @@ def save_progress(path: Path, parts: Parts, **more: object) -> None:
 def resume(path: Path, parts: Parts) -> State:
     """Bring the parts to where they were; returns `more`, empty if nothing was kept."""
     state = read(path) or {}
-    if state:
-        for name, part in parts.items():
-            part.load_state_dict(state.pop(name))
+    for name, part in parts.items() if state else ():
+        part.load_state_dict(state.pop(name))
     return state

@@ -51,9 +51,9 @@ def median_seconds(function: Callable, device: torch.device, repeats: int = 3) -
 
 def peak_memory_gib() -> float:
     """The most memory, in GiB, that this process has held at once; nan on Windows."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return float("nan")
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**30 if sys.platform == "darwin" else peak / 2**20

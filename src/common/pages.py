@@ -25,11 +25,7 @@ def templates(folder: Path) -> Environment:
 
 
 def show(value: object, spec: str) -> str:
-    """`format(value, spec)`; but what the e format gives is set as a TeX formula.
-
-    >>> show(3.6e-15, ".1e")
-    '3.6 \\cdot 10^{-15}'
-    """
+    r"""`format(value, spec)`; in the e format as a TeX formula: 3.6 \cdot 10^{-15}."""
     if isinstance(value, Undefined):
         str(value)  # raises UndefinedError, which says what is missing
     text = format(value, spec)
@@ -45,10 +41,8 @@ def fill_block(text: str, name: str, content: Callable[[str], str]) -> str:
     content: returns the new lines, with their line ends; it is given what follows the
         name, as "A, B" in `<!-- code: A, B -->`, or "". Not called without a block.
     """
-    block = re.compile(
-        rf"(<!-- {name}(?:: ([^>]*))? -->\n).*?(<!-- /{name} -->)", re.DOTALL
-    )
-    return block.sub(lambda match: match[1] + content(match[2] or "") + match[3], text)
+    block = rf"(<!-- {name}(?:: ([^>]*))? -->\n).*?(<!-- /{name} -->)"
+    return re.sub(block, lambda m: m[1] + content(m[2] or "") + m[3], text, flags=re.S)
 
 
 def outdated(texts: Mapping[str, str], root: Path) -> dict[str, str]:
@@ -63,7 +57,6 @@ def outdated(texts: Mapping[str, str], root: Path) -> dict[str, str]:
 
 def write_outdated(texts: Mapping[str, str], root: Path) -> list[str]:
     """Write those texts whose file is not there or differs; returns their paths."""
-    changed = outdated(texts, root)
-    for path, text in changed.items():
-        write_text(root / path, text)
+    for path in (changed := outdated(texts, root)):
+        write_text(root / path, texts[path])
     return list(changed)

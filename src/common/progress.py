@@ -1,8 +1,7 @@
 """A log with one live line: progress while it runs, one clean line a step afterwards.
 
-In a notebook the whole log is a single output area that is updated in place, so that a
-saved notebook holds the finished lines and nothing else: no widget and no stderr, which
-are what tqdm leaves there. In a terminal the live line is tqdm's own.
+In a notebook the log is one output area, updated in place: what is saved are the
+finished lines, without the widget or stderr that tqdm leaves there.
 """
 
 import sys
@@ -16,13 +15,7 @@ Item = TypeVar("Item")
 
 
 class LiveLog:
-    """Finished lines, and below them one line that moves.
-
-    >>> log = LiveLog("epoch  loss")
-    >>> for epoch in range(3):
-    ...     for batch in log.track(batches, f"epoch {epoch}"): ...
-    ...     log.line(f"{epoch:5d}  {loss:.3f}")
-    """
+    """Finished lines, and below them one line that moves."""
 
     def __init__(self, header: str = "", *, keep: bool = True) -> None:
         """header: the first finished line. keep: whether to show finished lines."""
@@ -64,7 +57,7 @@ class LiveLog:
 
 
 class _NotebookBar(tqdm):
-    """A bar that is shown as its log's live line; `display` is tqdm's hook for that."""
+    """A bar that is its log's live line; `display` is tqdm's hook for that."""
 
     def __init__(self, log: LiveLog, *args: object, **options: object) -> None:
         self.log = log

@@ -7,10 +7,8 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = ROOT / "notebooks"
 ANSWERS = ROOT / "answers"
 DATA = ROOT / "data"
-SAMPLE = DATA / "sample"
 WEIGHTS = DATA / "weights"
 CACHE = DATA / "cache"
 

@@ -23,7 +23,7 @@ def read_results(path: Path = RESULTS) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        advice = "delete it and run `python3 -m src run`"
+        advice = "restore or delete it, and run the command again"
         raise ValueError(f"{path.name} is not valid JSON: {error}; {advice}") from error
 
 
@@ -56,7 +56,7 @@ def imported_code() -> dict[str, str]:
 def executed_cells() -> str | None:
     """The `cells_hash` of all that this kernel has executed; None outside a kernel."""
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
+    shell = ipython and ipython.get_ipython()
     return cells_hash(shell.history_manager.input_hist_raw[1:]) if shell else None
 
 

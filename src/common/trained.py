@@ -8,7 +8,6 @@ from torch import nn
 
 from src.common.kept import Key, State, kept, place
 from src.common.machine import provenance
-from src.common.progress import LiveLog
 from src.common.project import CACHE
 
 
@@ -33,15 +32,12 @@ def keep_trained(
     folder: Path = CACHE,
     committed: Path | None = None,
     anew: bool = False,
-    log: LiveLog | None = None,
 ) -> Trained:
     """Load what `fit` made of `model` under this key (see kept.py); else call it now.
 
-    fit: trains the model in place and returns the history and the seconds it took; it
-        is given the file in which to keep unfinished training.
-    half: keep the weights in half precision. What is returned after training was
-        rounded the same way, so that both ways give the same network.
-    folder, committed, anew: of `kept`.
+    fit: trains the model in place, keeping what is unfinished in the file that it is
+        given; returns the history and the seconds it took.
+    half: keep the weights in half precision; what is returned is rounded, too.
     """
     partial = place(f"{name}.partial", key, folder)
     loaded = True
@@ -56,10 +52,9 @@ def keep_trained(
         }
         made = provenance(next(model.parameters()).device)
         record = {"history": history, "seconds": seconds, "provenance": made}
-        return {"model": weights, **record}
+        return record | {"model": weights}
 
-    where = {"folder": folder, "committed": committed, "anew": anew}
-    state = kept(name, key, compute, **where, say=(log or LiveLog()).line)
+    state = kept(name, key, compute, folder=folder, committed=committed, anew=anew)
     partial.unlink(missing_ok=True)
     model.load_state_dict(state.pop("model"))
     return Trained(model.eval(), **state, loaded=loaded)

@@ -21,7 +21,7 @@ from pathlib import Path
 from jinja2 import Template
 
 from src.common import pages
-from src.common.files import read_json, write_text
+from src.common.files import write_text
 from src.common.project import ANSWERS, ROOT
 from src.vision_tasks import TASKS
 
@@ -55,7 +55,13 @@ def read_guide_results(path: Path = FOLDER / RESULTS_NAME) -> dict[str, Result]:
 
     Records with other fields, of another version of this program, are left out.
     """
-    recorded = read_json(path) or {}
+    try:
+        recorded = (
+            json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        )
+    except ValueError as error:
+        print(f"{path.name} can't be read ({error}); what it held is measured anew")
+        recorded = {}
     fields = {field.name for field in dataclasses.fields(Result)}
     return {
         name: Result(**recorded[name])

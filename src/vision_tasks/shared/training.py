@@ -53,9 +53,7 @@ def train_task(
         return fit(task, model, scenes, recipe, partial, log)
 
     key = task_key(task, scenes, recipe)
-    trained = keep_trained(
-        task.name, key, model, train, folder=folder, anew=anew, log=log
-    )
+    trained = keep_trained(task.name, key, model, train, folder=folder, anew=anew)
     trained.model.cpu()
     return trained
 

@@ -131,16 +131,14 @@ def load_scenes(
     key = make_key(
         count=count, seed=seed, size=size, anomalies=anomalies, code=[_make_scene]
     )
-    log = log or LiveLog()
 
     def draw() -> State:
-        scenes = _draw(count, seed, size, anomalies, split, log, workers)
+        shown = log or LiveLog()
+        scenes = _draw(count, seed, size, anomalies, split, shown, workers)
         state = {name: getattr(scenes, name) for name in _TENSORS}
         return state | {"captions": list(scenes.captions)}
 
-    state = kept(
-        f"scenes-{split}-{count}", key, draw, folder=folder, say=log.line, mmap=True
-    )
+    state = kept(f"scenes-{split}-{count}", key, draw, folder=folder, mmap=True)
     return Scenes(**{**state, "captions": tuple(state["captions"])})
 
 
