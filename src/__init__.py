@@ -1,1 +1,1 @@
-"""Helpers of the three notebooks; `python3 -m src --help` lists the commands."""
+"""What the notebooks, the commands and the guide are made of."""

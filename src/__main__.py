@@ -1,7 +1,6 @@
 """The commands of this project: `python3 -m src run` and others.
 
-Standard library only at import, so that they work on a bare Python: the first thing
-that each does is to make sure of the packages (see environment.py).
+They start with the standard library alone: environment.py sees to the packages first.
 """
 
 from __future__ import annotations  # an older Python gets as far as check_python
@@ -20,33 +19,22 @@ from pathlib import Path
 from src.commands import environment
 from src.common.project import ROOT
 
-#: What `run --fast` leaves out of its copy: caches, the whole data set, leftovers.
-NOT_COPIED = ("cache", "cifar-10-*", "*.tmp*", "__pycache__", ".ipynb_checkpoints")
-
 
 def run(args: list[str]) -> int:
     """Execute the notebooks top to bottom and save them with their outputs."""
     parser = argparse.ArgumentParser(prog="python3 -m src run", description=run.__doc__)
-    add = parser.add_argument
-    add("--fast", action="store_true", help="a trial on the sample, in a copy of all")
-    add("--retrain", action="store_true", help="train the three-block network anew")
-    add(
-        "--only",
-        metavar="q1|q2|q3",
-        action="extend",
-        type=lambda text: text.split(","),
-        help="execute only these (comma-separated, or repeated)",
-    )
+    parser.add_argument("--fast", action="store_true", help="try it all on the sample")
+    parser.add_argument("--retrain", action="store_true", help="train the network anew")
+    parser.add_argument("--only", action="append", help="execute only these: q1,q3")
     options = parser.parse_args(args)
-    if unknown := set(options.only or ()) - {"q1", "q2", "q3"}:
+    chosen = ",".join(options.only or ["q1,q2,q3"]).split(",")
+    if unknown := set(chosen) - {"q1", "q2", "q3"}:
         parser.error(f"--only takes q1, q2 and q3, not {', '.join(sorted(unknown))}")
-
     environment.ensure()
     from src import cifar10
     from src.commands import answers, notebooks
 
-    # The first import ever lists the fonts, with a warning for no notebook to keep.
-    importlib.import_module("matplotlib.font_manager")
+    importlib.import_module("matplotlib.font_manager")  # warns once, listing the fonts
     variables = {
         "MAMAN13_FAST": str(int(options.fast)),
         "MAMAN13_RETRAIN": str(int(options.retrain)),
@@ -55,21 +43,20 @@ def run(args: list[str]) -> int:
         if not options.fast:
             print(f"data: {cifar10.load(train=False).provenance}", flush=True)
         with _copy() if options.fast else nullcontext(ROOT) as root:
-            for short, name in notebooks.NAMES.items():
-                if not options.only or short in options.only:
-                    print(f"{name} ...", flush=True)
-                    done = notebooks.execute(Path(root, "notebooks", name), variables)
-                    print(f"  {done.cells} cells, {done.seconds:.1f} s", flush=True)
-                    for flaw in done.flaws:
-                        print(f"WARNING: {name}: {flaw}", flush=True)
+            for name in (notebooks.NAMES[short] for short in sorted(set(chosen))):
+                print(f"{name} ...", flush=True)
+                done = notebooks.execute(Path(root, "notebooks", name), variables)
+                print(f"  {done.cells} cells, {done.seconds:.1f} s", flush=True)
+                for flaw in done.flaws:
+                    print(f"WARNING: {name}: {flaw}", flush=True)
     except (cifar10.DataUnavailable, notebooks.NotebookFailed) as error:
-        return _fail(error)
+        sys.exit(f"error: {error}")
     if options.fast:
         print("A trial on the embedded sample: nothing here was changed.")
         return 0
     print("The outputs are in notebooks/, all measured figures in data/results.json.")
     try:
-        for page in answers.write():
+        for page in answers.update_answers():
             print(f"{page} brought up to date")
     except ValueError as error:  # e.g. after --only, with nothing recorded before
         print(f"The written answers stay as they are: {error}")
@@ -77,9 +64,9 @@ def run(args: list[str]) -> int:
 
 
 def _copy() -> tempfile.TemporaryDirectory:
-    """A temporary copy of what the notebooks need, to be removed at the end."""
+    """A temporary copy of what the notebooks need, without caches and all data."""
     copy = tempfile.TemporaryDirectory(prefix="maman13-", ignore_cleanup_errors=True)
-    ignore = shutil.ignore_patterns(*NOT_COPIED)
+    ignore = shutil.ignore_patterns("cache", "cifar-10-*", "*.tmp*", "__pycache__")
     for name in ("notebooks", "src", "data", "answers"):
         shutil.copytree(ROOT / name, Path(copy.name, name), ignore=ignore)
     return copy
@@ -110,14 +97,12 @@ submit = partial(module, "commands.submission", True)
 COMMANDS = {
     "run": ("execute the three notebooks and save their outputs", run),
     "test": ("run the tests, or pytest with other arguments", test),
-    "benchmark": ("measure question 3's speed and memory", benchmark),
+    "benchmark": ("measure question 3's shortcuts and question 1's layer", benchmark),
     "vision": ("train and measure the guide to twelve vision tasks", vision),
     "submit": ("check everything and pack the ZIP to hand in", submit),
 }
 if not (ROOT / "tests").exists():  # handed in: without tests and guide, and only once
     COMMANDS = {name: COMMANDS[name] for name in ("run", "benchmark")}
-#: What may be wrong with a disk.
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 def main(argv: list[str]) -> int:
@@ -132,18 +117,15 @@ def main(argv: list[str]) -> int:
     try:
         environment.check_python()
         return COMMANDS[name][1](argv[1:])
-    except (environment.SetupError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in DISK:
-            raise
-        return _fail(error)
+    except environment.SetupError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:  # one line where the disk is full or forbidden
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            sys.exit(f"error: {error}")
+        raise
     except KeyboardInterrupt:
         print("Interrupted: the same command goes on from here.", file=sys.stderr)
         return 130
-
-
-def _fail(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    return 1
 
 
 if __name__ == "__main__":

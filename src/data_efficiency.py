@@ -4,6 +4,7 @@ The trainings of the three-block network take half an hour, so what each of them
 kept (kept.py). With it at hand the curve is drawn at once.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +17,7 @@ from src.head import HeadRecipe, fit_head, search
 from src.training import (
     Build,
     Recipe,
+    format_epoch,
     loss_and_accuracy,
     predict,
     train_from_scratch,
@@ -61,7 +63,7 @@ def scratch_accuracy(
         return {"accuracy": accuracy, "seconds": sum(e.seconds for e in curve)}
 
     key = training_key(build, recipe, train, None, transform) | make_key(
-        test_images=test, code=[predict, loss_and_accuracy]
+        test_images=test, code=[compute], without=(format_epoch,)
     )
     return kept(name, key, compute, **where)["accuracy"]
 
@@ -74,8 +76,8 @@ def head_accuracy(
     All three hold features. Learning rate, weight decay and standardisation are chosen
     on `validation`, for each training set anew; at least 300 steps are taken.
     """
-    steps_an_epoch = -(-len(train) // HeadRecipe.batch_size)
-    epochs = max(30, 300 // steps_an_epoch)
+    steps_an_epoch = math.ceil(len(train) / HeadRecipe.batch_size)
+    epochs = max(30, math.ceil(300 / steps_an_epoch))
     best = search(train, validation, epochs=epochs, name=name)[0].recipe
     head = nn.Linear(train.inputs.shape[1], 10)
     fit_head(head, best, train)

@@ -66,7 +66,7 @@ def fit_head(
     optimiser = torch.optim.AdamW(
         head.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    steps = recipe.epochs * -(-len(train) // recipe.batch_size)
+    steps = recipe.epochs * math.ceil(len(train) / recipe.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     curve = []
     for number in range(1, recipe.epochs + 1):
@@ -146,7 +146,7 @@ def search(
         recipes=recipes,
         training_features=train,
         validation_features=validation,
-        code=[fit_head, loss_and_accuracy],
+        code=[compute],
     )
     rows = kept(name, key, compute, folder=folder)["rows"]
     choices = [

@@ -24,8 +24,8 @@ class Recipe:
     The learning rate of biases and of BatchNorm's scales is `vector_factor` times that
     of the weights, and their weight decay as many times smaller, so that both shrink
     alike: there are few of them, and they may move faster. Source of that, of the
-    images' mirroring in turns (see `augment`), and of the strong decay and smoothing:
-    Jordan (2024), "94% on CIFAR-10 in 3.29 Seconds", https://arxiv.org/abs/2404.00498.
+    images' mirroring in turns, and of the strong decay and smoothing: Jordan (2024),
+    "94% on CIFAR-10 in 3.29 Seconds", https://arxiv.org/abs/2404.00498.
     """
 
     widths: tuple[int, int, int] = (64, 256, 256)
@@ -131,7 +131,7 @@ def train_from_scratch(
     """
     log = log or LiveLog()
     device = next(model.parameters()).device
-    steps_per_epoch = -(-len(train) // recipe.batch_size)
+    steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
     optimiser = make_optimiser(model, recipe)
     parts = {"model": model, "optimiser": optimiser}
     state = resume(partial, parts) if partial else {}

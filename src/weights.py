@@ -120,12 +120,8 @@ def _official_file(allow_download: bool) -> Path:
             continue
         if file_hash(path).startswith(_hash_prefix()):
             return path
-        if path == own:
-            path.unlink()
-            end = "in data/weights/ is incomplete or corrupt and was removed"
-        else:  # other projects use it too: a download may replace it, we don't remove
-            end = "in torch.hub's cache is incomplete or corrupt and is not used"
-        print(f"Weights: {path.name} {end}")
+        where = "data/weights/" if path == own else "torch.hub's cache"
+        print(f"Weights: {path.name} in {where} is incomplete or corrupt and not used")
     if not allow_download:
         raise SourceFailed("none on this machine, and nothing is downloaded now")
     download(OFFICIAL_URL, cached, _hash_prefix())

@@ -21,7 +21,7 @@ def load(train):
     Path(__file__).with_name("fetched").touch()
     return SimpleNamespace(provenance="a fake set")
 """
-FAKE_ANSWERS = "def write(): raise ValueError('nothing was recorded')"
+FAKE_ANSWERS = "def update_answers(): raise ValueError('nothing was recorded')"
 
 
 @pytest.fixture

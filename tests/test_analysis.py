@@ -159,6 +159,8 @@ def test_parameters_are_counted_and_recorded():
 
 def test_doubted_labels_name_classes_and_votes():
     assert len(analysis.DOUBTED_LABELS) == 18
+    assert sum(analysis.DOUBTED_LABELS) == 99_464  # no digit was changed
+    assert sum(votes for _, votes in analysis.DOUBTED_LABELS.values()) == 64
     assert analysis.DOUBTED_LABELS[1718] == ("ship", 3)
     for index, (name, votes) in analysis.DOUBTED_LABELS.items():
         assert 0 <= index < 10_000

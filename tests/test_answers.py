@@ -653,9 +653,9 @@ def save(root, figures):
 
 def test_write_then_nothing_is_stale(folder):
     pages = {f"answers/{page}" for page in answers.PAGES}
-    assert set(answers.write(folder)) == pages | {"README.md"}
+    assert set(answers.update_answers(folder)) == pages | {"README.md"}
     assert answers.stale(folder) == []
-    assert answers.write(folder) == []
+    assert answers.update_answers(folder) == []
     readme = (folder / "README.md").read_text(encoding="utf-8")
     block = answers.fill("readme_results.md", FIGURES)
     assert readme == (
@@ -664,15 +664,15 @@ def test_write_then_nothing_is_stale(folder):
 
 
 def test_only_changed_pages_are_written(folder):
-    answers.write(folder)
+    answers.update_answers(folder)
     untouched = (folder / "answers/q1.md").stat().st_mtime_ns
     save(folder, variant(gradients__draws=99))
-    assert set(answers.write(folder)) == {"answers/q2.md", "answers/q2.he.md"}
+    assert set(answers.update_answers(folder)) == {"answers/q2.md", "answers/q2.he.md"}
     assert (folder / "answers/q1.md").stat().st_mtime_ns == untouched
 
 
 def test_changed_results_make_pages_stale(folder):
-    answers.write(folder)
+    answers.update_answers(folder)
     save(folder, variant(transfer__test_loss=0.8))
     assert [sentence.split()[0] for sentence in answers.stale(folder)] == [
         "answers/q3.he.md",
@@ -682,7 +682,7 @@ def test_changed_results_make_pages_stale(folder):
 
 
 def test_an_edited_or_missing_page_is_stale(folder):
-    answers.write(folder)
+    answers.update_answers(folder)
     (folder / "answers/q2.md").write_text("edited", encoding="utf-8")
     (folder / "answers/q1.he.md").unlink()
     (folder / "README.md").write_text(
@@ -699,5 +699,5 @@ def test_without_results_stale_says_so(tmp_path):
 
 def test_readme_without_the_block_is_left_alone(folder):
     (folder / "README.md").write_text("no block", encoding="utf-8")
-    answers.write(folder)
+    answers.update_answers(folder)
     assert (folder / "README.md").read_text(encoding="utf-8") == "no block"

@@ -22,7 +22,7 @@ def packages(monkeypatch):
     """The packages that this Python is made to believe it has: name to version."""
     present = {"torch": "2.15.0", "jupyter": "1.1.1", "tqdm": "4.70.1"}
     monkeypatch.setattr(environment, "installed", present.get)
-    monkeypatch.setattr(environment, "pinned", lambda path, everything: PINS)
+    monkeypatch.setattr(environment, "required", lambda path, everything: PINS)
     monkeypatch.delenv(environment.RESTARTED, raising=False)
     return present
 
@@ -46,9 +46,9 @@ MADE = [("make", environment.VENV, environment.REQUIREMENTS), environment.VENV]
 def test_every_requirement_is_pinned():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     names = [line for line in lines if line.strip() and not line.startswith("#")]
-    found = environment.pinned(ROOT / "requirements.txt", True)
+    found = environment.required(ROOT / "requirements.txt", True)
     assert len(found) == len(names) >= 7
-    assert found["tqdm"] in (ROOT / "requirements.txt").read_text()
+    assert all("==" in name for name in names) and "tqdm" in found
 
 
 def test_notebooks_need_what_is_above_the_first_comment_for_something(tmp_path):
@@ -56,21 +56,16 @@ def test_notebooks_need_what_is_above_the_first_comment_for_something(tmp_path):
     path.write_text(
         "# Pinned.\na==1\n# a note\nb.c-d==2\n# for x\ne==3\n# for y\nf==4\n"
     )
-    assert environment.pinned(path, False) == {"a": "1", "b.c-d": "2"}
-    everything = {"a": "1", "b.c-d": "2", "e": "3", "f": "4"}
-    assert environment.pinned(path, True) == everything
-    needed = environment.pinned(ROOT / "requirements.txt", False)
+    assert environment.required(path, False) == ["a", "b.c-d"]
+    assert environment.required(path, True) == ["a", "b.c-d", "e", "f"]
+    needed = environment.required(ROOT / "requirements.txt", False)
     assert {"torch", "jupyter", "sympy"} <= set(needed)
     assert not {"pytest", "ruff", "math-core"} & set(needed)
 
 
-def test_build_tags_and_absent_packages(monkeypatch):
-    monkeypatch.setattr(
-        environment.importlib.metadata, "version", {"torch": "2.15.0+cpu"}.__getitem__
-    )
-    assert environment.installed("torch") == "2.15.0"
-    monkeypatch.undo()
-    assert environment.installed("no-such-package-at-all") is None
+def test_what_is_installed():
+    assert environment.installed("torch")
+    assert not environment.installed("no-such-package-at-all")
 
 
 def test_pinned_versions_start_silently(packages, actions, capsys):
@@ -79,13 +74,11 @@ def test_pinned_versions_start_silently(packages, actions, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_other_versions_give_one_line_and_no_installation(packages, actions, capsys):
+def test_other_versions_will_do(packages, actions, capsys):
     packages["torch"] = "2.13.0"
     environment.ensure()
     assert actions == []
-    (line,) = capsys.readouterr().out.splitlines()
-    assert "torch 2.13.0 (pinned: 2.15.0)" in line
-    assert "tqdm" not in line
+    assert capsys.readouterr().out == ""
 
 
 def test_what_jupyter_bundles_is_enough(packages, actions, capsys):
@@ -108,7 +101,7 @@ def test_a_lacking_package_leads_into_the_environment(packages, actions):
 def test_notebooks_need_no_pytest(packages, actions, monkeypatch):
     more = PINS | {"pytest": "9.2.0"}
     monkeypatch.setattr(
-        environment, "pinned", lambda path, everything: more if everything else PINS
+        environment, "required", lambda path, everything: more if everything else PINS
     )
     environment.ensure()
     assert actions == []
@@ -269,7 +262,7 @@ def test_without_a_network_pip_fails_with_a_reason(offline, tmp_path, capfd):
     offline.setattr(environment, "python_of", lambda venv: Path(sys.executable))
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("neverheardof==1.0\n")
-    with pytest.raises(SetupError, match=r"Check the network .* same command again"):
+    with pytest.raises(SetupError, match=r"Check network, disk .* same command again"):
         environment.make(tmp_path, requirements)
     assert "neverheardof" in capfd.readouterr().err  # pip's own message is shown
     assert not environment.stamp(tmp_path).exists()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from src.common.kept import place, read
+from src.common.kept import place, read_state
 from src.common.progress import LiveLog
 from src.vision_tasks import TASKS
 from src.vision_tasks.shared import training
@@ -270,7 +270,7 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(
         assert printed[0] == f"(resumed after {done} steps)"
     assert len(printed) == (done > 0) + 3 - done // 10
     assert same(resumed, expected)
-    states = read(whole), read(partial)
+    states = read_state(whole), read_state(partial)
     for state in states:  # AdamW's means of every trained parameter, too
         assert set(state) == {"model", "optimiser", "losses", "seconds"}
         assert len(state["optimiser"]["state"]) == 5

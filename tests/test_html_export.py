@@ -323,7 +323,9 @@ def test_every_page_is_whole(path):
     assert path.suffix != ".ipynb" or len(links) >= 5  # its contents
 
 
-def test_tags_within_a_sentence_hold_what_they_held():
+def test_tags_hold_what_they_held():
     html = page_to_html('From <em dir="ltr">80 million *tiny* images</em>, `a` too.')
     (tag,) = parse(html).find_all("em", dir="ltr")
     assert tag.text == "80 million tiny images"
+    block = page_to_html("<details>\n<summary>*More*</summary>\n</details>\n")
+    assert parse(block).details.summary.text == "*More*"

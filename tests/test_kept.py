@@ -20,7 +20,7 @@ from src import data_efficiency, frozen, head, residual_net, training
 from src.cifar10 import Examples
 from src.common import kept as keeping
 from src.common.code import code_of, syntax_hash
-from src.common.kept import kept, make_key, place, read, write
+from src.common.kept import kept, make_key, place, read_state, write_state
 from src.common.progress import LiveLog
 from src.training import Recipe
 from src.weights import input_transform
@@ -662,9 +662,11 @@ def test_a_file_of_something_else_is_not_used(tmp_path):
 
 
 def test_what_changed_is_told_against_the_nearest_of_that_name(tmp_path):
-    write(place("a", old := {"x": "1", "y": "1"}, tmp_path), {"key": old})
-    write(place("a", older := {"x": "0", "y": "0"}, tmp_path), {"key": older})
-    write(place("a-b", twin := {"x": "1", "y": "2", "z": "9"}, tmp_path), {"key": twin})
+    write_state(place("a", old := {"x": "1", "y": "1"}, tmp_path), {"key": old})
+    write_state(place("a", older := {"x": "0", "y": "0"}, tmp_path), {"key": older})
+    write_state(
+        place("a-b", twin := {"x": "1", "y": "2", "z": "9"}, tmp_path), {"key": twin}
+    )
     SAID.clear()
 
     def keep(name, key):
@@ -700,5 +702,5 @@ def test_a_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
 
 
 def test_reading_what_is_not_there(tmp_path, capsys):
-    assert read(tmp_path / "none.pt") is None
+    assert read_state(tmp_path / "none.pt") is None
     assert capsys.readouterr().out == ""

@@ -85,6 +85,7 @@ NOT_IN_THE_ZIP = (
     "data/cifar-10-batches-py/data_batch_1",
     "data/cifar-10-python.tar.gz",
     "data/sample/.DS_Store",
+    "data/sample/more/test_batch",
     "data/weights/resnet18-f37072fd.pth",
     "data/checkpoints/three_blocks.partial.pt",
     "data/checkpoints/three_blocks.pt.tmpx1y2",
@@ -251,7 +252,7 @@ REFUSED = {
         {"q1"},
     ),
     "a notebook has recorded nothing": (
-        lambda root: change_results(root, code={}),
+        lambda root: change_results(root, code={short: {} for short in NAMES}),
         r"q3_.*data/results\.json holds nothing from it",
         {"q1", "q2", "q3"},
     ),
@@ -278,6 +279,11 @@ REFUSED = {
     "an answer has a broken formula": (
         bad_formula,
         r"answers/q2\.he\.md as HTML: .*nosuchcommand",
+        set(),
+    ),
+    "an answer has an image from elsewhere": (
+        lambda root: write(root / "answers/q1.md", "![](https://example.org/a.png)"),
+        r"answers/q1\.md as HTML: the page needs https://example\.org/a\.png$",
         set(),
     ),
     "the weights are not there": (
@@ -312,7 +318,7 @@ def test_comments_and_layout_of_the_code_do_not_matter(root, source):
 
 def test_all_changed_modules_are_named(root):
     write(root / "src/a.py", "x = 1\n")
-    code = {"src/a.py": "0", "src/conv.py": syntax_hash(MODULE), "src/b.py": "0"}
+    code = {"src/b.py": "0", "src/conv.py": syntax_hash(MODULE), "src/a.py": "0"}
     change_results(root, code=dict.fromkeys(NAMES, code))
     found = prepare(root, VIDEO)
     assert "its outputs are older than src/a.py, src/b.py" in found.problems[0]
@@ -387,6 +393,7 @@ def test_everything_wrong_is_said_at_once_and_nothing_is_written(
         VIDEO,
         "http://example.org",
         "HTTPS://YouTu.be/x?t=1#a",
+        "https://youtu.be?v=x",
         "https://user@drive.google.com:443/file/d/1/view",
         "https://וידאו.קום/סרט",
     ],
@@ -429,7 +436,8 @@ def test_the_link_may_stand_in_a_file(root, tmp_path):
     assert found.files["video_link.txt"].decode() == VIDEO + "\n"
     given = prepare(root, "https://example.org/other")  # goes before the file
     assert given.files["video_link.txt"].decode() == "https://example.org/other\n"
-    assert submission.main(["--video", ""], root) == 0  # an empty one is none
+    for none in ([], ["--video", ""]):
+        assert submission.main(none, root) == 0
     write(root / "answers/video_link.txt", "later")
     assert any("'later'" in problem for problem in prepare(root).problems)
 
@@ -443,8 +451,12 @@ def fill_in(content):
 
 
 def test_a_blank_name_and_id_are_warned_of(root, capsys):
-    for short in ("q1", "q3"):
-        change_notebook(root, short, fill_in)
+    def underline(content):
+        text = content.cells[0].source.replace("| ID | |", "| ID | ____ |")
+        content.cells[0].source = text
+
+    for short, change in (("q1", fill_in), ("q2", underline), ("q3", fill_in)):
+        change_notebook(root, short, change)
     output = str(root / "out.zip")
     assert submission.main(["--video", VIDEO, "--output", output], root) == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "WARNING" in x]
@@ -586,15 +598,18 @@ def test_the_commands_of_what_was_handed_in(tmp_path):
 
 def test_every_link_in_the_zip_arrives(root):
     files = prepare(root, VIDEO).files
-    followed = 0
+    followed = set()
     for name, content in files.items():
         if name.endswith(".html"):
             soup = BeautifulSoup(content, "html.parser")
             for link in soup.find_all("a", href=re.compile(r"^(?!https?:|#)")):
                 target = os.path.normpath(f"{name}/../{link['href'].split('#')[0]}")
                 assert target in files, (name, link)
-                followed += 1
-    assert followed >= 9  # of README.html: to each notebook, and to two answers each
+                followed.add(target)
+    pages = {name for name in files if name.endswith(".html")}
+    assert followed == pages - {"README.html"}
+    readme = files["README.md"].decode()
+    assert "| Question 3 | [q3_transfer" in readme and f"<{VIDEO}>" in readme
 
 
 def test_the_same_files_give_the_same_bytes(root, tmp_path):
@@ -610,7 +625,10 @@ def test_the_same_files_give_the_same_bytes(root, tmp_path):
         assert archive.testzip() is None
         assert archive.namelist() == sorted(files)
         assert {name: archive.read(name) for name in files} == files
-        assert {entry.external_attr >> 16 for entry in archive.infolist()} == {0o100644}
+        for entry in archive.infolist():
+            assert entry.external_attr >> 16 == 0o100644
+            assert entry.date_time == (1980, 1, 1, 0, 0, 0)
+            assert entry.compress_type == zipfile.ZIP_DEFLATED
     prepared = prepare(root, VIDEO + "2").files
     write_zip(tmp_path / "c.zip", prepared)
     assert (tmp_path / "a.zip").read_bytes() != (tmp_path / "c.zip").read_bytes()

@@ -382,7 +382,7 @@ def test_the_network_is_built_for_its_recipe_after_seeding(tmp_path):
 
 def test_unfinished_training_is_kept_beside_and_goes_on(tmp_path, monkeypatch):
     expected = finish(tmp_path / "whole")
-    write, saved = keeping.write, []
+    write, saved = keeping.write_state, []
 
     def write_then_stop(path, state):
         write(path, state)
@@ -390,7 +390,7 @@ def test_unfinished_training_is_kept_beside_and_goes_on(tmp_path, monkeypatch):
         if len(saved) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(keeping, "write", write_then_stop)
+    monkeypatch.setattr(keeping, "write_state", write_then_stop)
     with pytest.raises(KeyboardInterrupt):
         finish(tmp_path)
     resumed = finish(tmp_path, log=LiveLog(keep=False))

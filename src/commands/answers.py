@@ -44,7 +44,7 @@ def render(figures: dict, root: Path = ROOT) -> dict[str, str]:
     return texts
 
 
-def write(root: Path = ROOT) -> list[str]:
+def update_answers(root: Path = ROOT) -> list[str]:
     """Bring the pages in `root` up to date with its results; return those changed."""
     return pages.write_outdated(render(read_results(root / RESULTS), root), root)
 

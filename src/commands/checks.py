@@ -11,7 +11,7 @@ from src.common.results import cells_hash
 VIDEO_LINK = "answers/video_link.txt"
 
 
-def changes(notebook: NotebookNode, short: str, figures: dict, root: Path) -> list[str]:
+def stale(notebook: NotebookNode, short: str, figures: dict, root: Path) -> list[str]:
     """What has changed since the notebook was executed, in one sentence or none.
 
     Told by hashes, for which comments and docstrings of a module don't count.
@@ -23,9 +23,7 @@ def changes(notebook: NotebookNode, short: str, figures: dict, root: Path) -> li
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     if figures.get("cells", {}).get(short) != cells_hash(filter(str.strip, cells)):
         return ["its cells were changed since they were executed"]
-    changed = [
-        name for name in sorted(recorded) if _hash(root / name) != recorded[name]
-    ]
+    changed = [n for n in sorted(recorded) if _hash(root / n) != recorded[n]]
     return [f"its outputs are older than {', '.join(changed)}"] if changed else []
 
 

@@ -1,7 +1,7 @@
 """The packages of requirements.txt: found in this Python, or installed into `.venv`.
 
-Standard library only: it runs before anything is installed. Nothing is imported to
-find out what there is, only the installed packages' metadata is read.
+Standard library only: it runs before anything is installed, and reads the metadata of
+the installed packages without importing them.
 """
 
 from __future__ import annotations  # an older Python gets as far as check_python
@@ -33,75 +33,51 @@ class SetupError(RuntimeError):
 def ensure(*, everything: bool = False) -> None:
     """Return when this Python has the packages; otherwise continue in `.venv`.
 
-    In the latter case `.venv` is made or finished if need be, and this very command
-    starts again in it: the call does not return. `everything` asks for what the
-    notebooks don't need, too. Raises SetupError.
+    It is made or finished if need be, then this very command starts again in it.
+    everything: also what the notebooks don't need. Raises SetupError.
     """
     restarted = os.environ.pop(RESTARTED, None)  # not for this command's children
-    pins = pinned(REQUIREMENTS, everything)
-    lacking = missing(pins)
-    if not lacking:
-        if different := differences(pins):
-            print(f"note: this Python has {different}; last digits may differ.")
-        return
-    if restarted:
-        stamp(VENV).unlink(missing_ok=True)
-        raise SetupError(
-            f"{', '.join(lacking)} still missing in .venv after the installation: "
-            "delete the folder .venv and run the command again."
-        )
-    make(VENV, REQUIREMENTS)
-    restart(VENV)
+    if lacking := missing(required(REQUIREMENTS, everything)):
+        if restarted:
+            stamp(VENV).unlink(missing_ok=True)
+            raise SetupError(
+                f"{', '.join(lacking)} still missing in .venv after the installation: "
+                "delete the folder .venv and run the command again."
+            )
+        make(VENV, REQUIREMENTS)
+        restart(VENV)
 
 
 def check_python(version: tuple = tuple(sys.version_info)) -> None:
     """Raise SetupError for a Python older than 3.11."""
     if version < (3, 11):
-        raise SetupError(
-            f"this is Python {version[0]}.{version[1]}, but 3.11 or newer is needed: "
-            "install it (python.org) and run the command with it."
-        )
+        found = f"{version[0]}.{version[1]}"
+        raise SetupError(f"this is Python {found}, but 3.11 or newer is needed.")
 
 
-def pinned(requirements: Path, everything: bool) -> dict[str, str]:
-    """The `name==version` lines of a requirements file.
+def required(requirements: Path, everything: bool) -> list[str]:
+    """The names of the packages of a requirements file.
 
     everything: also those below its first line `# for ...`, which notebooks don't need.
     """
     text = requirements.read_text(encoding="utf-8")
     if not everything:
         text = re.split("^# for ", text, maxsplit=1, flags=re.MULTILINE)[0]
-    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.MULTILINE))
+    return re.findall(r"^([\w.-]+)==", text, flags=re.MULTILINE)
 
 
-def installed(name: str) -> str | None:
-    """The installed version of a package without its build tag (+cpu), or None."""
+def installed(name: str) -> bool:
+    """Whether this Python has a package, in whatever version."""
     try:
-        return importlib.metadata.version(name).partition("+")[0]
+        return bool(importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        return None
+        return False
 
 
-def missing(pins: dict[str, str]) -> list[str]:
-    """Those of the packages that this Python lacks, in whatever version."""
-    return [
-        name
-        for name in pins
-        if not installed(name)
-        and not (name in BUNDLES and all(map(installed, BUNDLES[name])))
-    ]
-
-
-def differences(pins: dict[str, str]) -> str:
-    """The packages whose version is not the pinned one, in words; "" for none."""
-    return ", ".join(
-        f"{name} {installed(name)} (pinned: {version})"
-        for name, version in pins.items()
-        if installed(name) not in (None, version)
-    )
-
-
-# The environment ---------------------------------------------------------------------
+def missing(names: list[str]) -> list[str]:
+    """Those of the packages that this Python lacks."""
+    absent = [name for name in names if not installed(name)]
+    return [n for n in absent if not all(map(installed, BUNDLES.get(n, [n])))]
 
 
 def python_of(venv: Path) -> Path:
@@ -128,19 +104,13 @@ def make(venv: Path, requirements: Path) -> None:
                 "could not make .venv: the reason is above. On Debian or Ubuntu, "
                 "`sudo apt install python3-venv` may be needed first."
             )
-    print(
-        "Installing the packages of requirements.txt into .venv (once; some minutes "
-        "and up to 6 GB) ...",
-        flush=True,
-    )
+    print("Installing packages into .venv (once, minutes, up to 6 GB) ...", flush=True)
     pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "-r")
     if not succeeds(*pip, str(requirements), show=True):
         raise SetupError(
-            "could not install the packages: pip's message is above. Check the network "
-            f"connection, the disk ({shutil.disk_usage(ROOT).free / 1e9:.1f} GB are "
-            f"free), and that this Python ({sys.version_info[0]}.{sys.version_info[1]})"
-            " has such packages (3.11 to 3.13 do). Then run the same command again: "
-            "it goes on from there."
+            "could not install the packages: pip's message is above. Check network, "
+            f"disk ({shutil.disk_usage(ROOT).free / 1e9:.1f} GB free), and that "
+            "this is Python 3.11 to 3.13. Then run the same command again: it goes on."
         )
     stamp(venv).write_text(wanted, encoding="ascii")
 
@@ -148,8 +118,9 @@ def make(venv: Path, requirements: Path) -> None:
 def succeeds(*command: str, show: bool = False) -> bool:
     """Whether a command can be run, without error; `show`: with its output visible."""
     output = None if show else subprocess.DEVNULL
+    variables = os.environ | {"PYTHONUTF8": "1"}  # UTF-8 whatever the locale
     try:
-        return not subprocess.call(command, env=_utf8(), stdout=output, stderr=output)
+        return not subprocess.call(command, env=variables, stdout=output, stderr=output)
     except OSError:
         return False
 
@@ -157,14 +128,9 @@ def succeeds(*command: str, show: bool = False) -> bool:
 def restart(venv: Path) -> None:
     """Run this command again, in `venv`; does not return."""
     command = [str(python_of(venv)), "-m", "src", *sys.argv[1:]]
-    variables = _utf8() | {RESTARTED: "1"}
+    variables = os.environ | {"PYTHONUTF8": "1", RESTARTED: "1"}
     sys.stdout.flush()
     if os.name == "nt":  # execve returns at once there
         signal.signal(signal.SIGINT, lambda *_: None)  # the child has Ctrl-C, too
         sys.exit(subprocess.call(command, env=variables))
     os.execve(command[0], command, variables)
-
-
-def _utf8() -> dict[str, str]:
-    """The environment of children: UTF-8 whatever the locale."""
-    return {**os.environ, "PYTHONUTF8": "1"}

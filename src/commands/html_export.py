@@ -1,25 +1,18 @@
-"""Notebooks and pages of Markdown as HTML that needs nothing but the one file.
-
-nbconvert does the work, with a plain template of ours (its own ask the network for
-scripts) and a renderer that turns LaTeX into MathML, for which it has nothing.
-"""
+"""Notebooks and Markdown as one file of HTML: nbconvert, but LaTeX as MathML."""
 
 import re
 from html import escape, unescape
 from pathlib import Path
 
-import nbformat
 from bs4 import BeautifulSoup
 from math_core import LatexError, LatexToMathML
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-from nbformat import NotebookNode
+from nbformat import NotebookNode, v4
 from pygments.formatters import HtmlFormatter
 
 CONVERT = LatexToMathML(fancy_error=False).convert_with_local_state
 COLOURS = HtmlFormatter().get_style_defs(".highlight")
-#: The space after a row, as in `\\[1ex]`: MathML has none, the style sheet gives it.
-ROW_SPACE = re.compile(r"\\\\\s*\[-?[\d.]+\s*[a-z]{2}\]")
 
 
 class FormulaError(ValueError):
@@ -32,19 +25,16 @@ class NotSelfContained(ValueError):
 
 def page_to_html(markdown: str, language: str = "en", folder: Path = Path()) -> str:
     """A whole page of a Markdown text, with its images in `folder`."""
-    cell = nbformat.v4.new_markdown_cell(markdown, id="page")
-    return notebook_to_html(nbformat.v4.new_notebook(cells=[cell]), language, folder)
+    cell = v4.new_markdown_cell(markdown, id="page")
+    return notebook_to_html(v4.new_notebook(cells=[cell]), language, folder)
 
 
 def notebook_to_html(notebook: NotebookNode, language="en", folder=Path()) -> str:
     """A whole page of a notebook. Both raise FormulaError and NotSelfContained."""
     renderer = _Renderer(escape=False, embed_images=True, path=str(folder))
-    exporter = HTMLExporter(
-        extra_template_paths=[str(Path(__file__).parent)],
-        template_file="page.html.j2",
-        language_code=language,
-        filters={"markdown2html": MarkdownWithMath(renderer).render},
-    )
+    template = str(Path(__file__).with_name("page.html.j2"))
+    exporter = HTMLExporter(template_file=template, language_code=language)
+    exporter.register_filter("markdown2html", MarkdownWithMath(renderer).render)
     html, _ = exporter.from_notebook_node(notebook, {"css": COLOURS})
     if needed := external_resources(html):
         raise NotSelfContained(f"the page needs {', '.join(needed)}")
@@ -60,9 +50,7 @@ def external_resources(html: str) -> list[str]:
     return [address for address in found if not address.startswith("data:")]
 
 
-class _Renderer(IPythonRenderer):
-    """Markdown to HTML. The methods' names and parameters are mistune's."""
-
+class _Renderer(IPythonRenderer):  # names and parameters of methods are mistune's
     def inline_math(self, body: str) -> str:
         return mathml(body, block=body.lstrip().startswith(r"\displaystyle"))
 
@@ -96,8 +84,9 @@ class _Renderer(IPythonRenderer):
 
 def mathml(latex: str, *, block: bool) -> str:
     """A formula as MathML; in block style on a line of its own. Or a FormulaError."""
+    rows = re.sub(r"\\\\\s*\[-?[\d.]+\s*[a-z]{2}\]", r"\\\\", latex)  # without \\[1ex]
     try:
-        math = CONVERT(ROW_SPACE.sub(r"\\\\", latex), displaystyle=block)
+        math = CONVERT(rows, displaystyle=block)
     except LatexError as error:
         raise FormulaError(f"can't convert this formula: {latex} ({error})") from error
     return f'<span class="formula">{math}</span>' if block else math

@@ -1,8 +1,4 @@
-"""Executing the notebooks: fresh kernels, live progress, saved only when whole.
-
-nbclient executes, nbconvert cleans, tqdm draws the live line. None of them replaces the
-file in one step, says why not, or finds in it what should not be handed in.
-"""
+"""Executing the notebooks: fresh kernels, live progress, saved only when whole."""
 
 import atexit
 import logging
@@ -11,7 +7,6 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +30,10 @@ NAMES = {
     "q3": "q3_transfer_learning.ipynb",
 }
 #: Variables of every kernel; IPYTHONDIR is a new folder, without start-up files.
-VARIABLES = {
-    "PYTHONHASHSEED": "0",
-    "PYTHONUTF8": "1",
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-}
+VARIABLES = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "MPLBACKEND": "inline"}
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LINE = "{desc}: cell {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"
 EMPTY = {"text/plain": ""}
-WIDGET = "application/vnd.jupyter.widget-view+json"
 #: Folders that tell on whose machine a notebook ran.
 PRIVATE_FOLDERS = r"/(?:home|root|tmp|work|Users|private|content)\b|[A-Z]:\\+Users"
 
@@ -61,11 +51,10 @@ class Execution:
     flaws: tuple[str, ...]
 
 
-def execute(path: Path, environment: Mapping[str, str] | None = None) -> Execution:
-    """Run all cells of a notebook in a fresh kernel and save it in place.
+def execute(path: Path, environment: dict[str, str] | None = None) -> Execution:
+    """Run all cells in a fresh kernel, with more variables, and save them in place.
 
-    environment: variables of the kernel, added to this process's. Raises NotebookFailed
-    or, once the kernel has stopped, KeyboardInterrupt; the file is then as it was.
+    Raises NotebookFailed or, once the kernel has stopped, KeyboardInterrupt.
     """
     try:
         notebook = nbformat.read(path, as_version=4)
@@ -83,15 +72,11 @@ def execute(path: Path, environment: Mapping[str, str] | None = None) -> Executi
     return Execution(cells, time.monotonic() - started, tuple(flaws(notebook)))
 
 
-# The kernel --------------------------------------------------------------------------
-
-
 class _Client(NotebookClient):
     """nbclient with this very Python as the kernel, and a live line."""
 
     def create_kernel_manager(self) -> AsyncKernelManager:
-        """A manager that knows none of the registered kernels: it takes its own."""
-        specs = KernelSpecManager(kernel_dirs=[])
+        specs = KernelSpecManager(kernel_dirs=[])  # no registered one
         self.km = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
         return self.km
 
@@ -104,14 +89,13 @@ class _Client(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-def _run(notebook: NotebookNode, path: Path, environment: Mapping[str, str]) -> int:
+def _run(notebook: NotebookNode, path: Path, environment: dict[str, str]) -> int:
     """Execute all cells in order; returns how many there are."""
     logging.getLogger("traitlets").setLevel(logging.CRITICAL)  # we say it ourselves
     total = sum(map(_is_executed, notebook.cells))
     client = _Client(notebook, iopub_timeout=60, extra_arguments=["--log-level=40"])
-    # disable=None: no line where there is no terminal
-    line = {"file": sys.stdout, "leave": False, "disable": None, "bar_format": LINE}
-    client.line = tqdm(desc=path.stem, total=total, **line)
+    look = {"leave": False, "disable": None, "bar_format": LINE}  # None: if no terminal
+    client.line = tqdm(desc=path.stem, total=total, file=sys.stdout, **look)
     client.on_cell_execute = lambda **_: client.line.update()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         variables = os.environ | VARIABLES | environment | {"IPYTHONDIR": scratch}
@@ -123,8 +107,7 @@ def _run(notebook: NotebookNode, path: Path, environment: Mapping[str, str]) -> 
         except CellExecutionError as error:
             why = strip_ansi(str(error))
         except (RuntimeError, AssertionError) as error:  # the latter after Ctrl-C
-            said = log.read_text("utf-8", "replace")
-            why = f"{error}: often this is a shortage of memory.\n{said}"
+            why = f"{error}: out of memory?\n{log.read_text('utf-8', 'replace')}"
     atexit.unregister(client._cleanup_kernel)  # which nbclient may leave behind
     if hasattr(client, "_async_cleanup_kernel_future"):  # nbclient's answer to Ctrl-C
         raise KeyboardInterrupt
@@ -137,28 +120,22 @@ def _is_executed(cell: NotebookNode) -> bool:
     return cell.cell_type == "code" and bool(cell.source.strip())
 
 
-# What is saved -----------------------------------------------------------------------
-
-
 def clean(notebook: NotebookNode) -> None:
-    """Remove what differs between machines or runs, in place.
+    """Remove what differs between machines or runs: metadata and empty logs.
 
-    Of the metadata only the language stays; pieces of one stream are joined, and
-    lines overwritten by a carriage return, widgets, and empty logs are dropped.
+    Pieces of one stream are joined, without lines overwritten by a carriage return.
     """
     preprocessors.ClearMetadataPreprocessor().preprocess(notebook, {})
     notebook.metadata.kernelspec = KERNEL
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            for output in cell.outputs:
-                output.get("data", {}).pop(WIDGET, None)
             cell.outputs = [out for out in cell.outputs if out.get("data") != EMPTY]
     preprocessors.CoalesceStreamsPreprocessor().preprocess(notebook, {})
 
 
 def flaws(notebook: NotebookNode) -> list[str]:
     """What should not stand in a notebook that is handed in, one sentence each."""
-    found = ["it holds widget metadata"] if "widgets" in notebook.metadata else []
+    found = []
     counts = [cell.execution_count for cell in notebook.cells if _is_executed(cell)]
     if counts != list(range(1, len(counts) + 1)):
         found.append(f"its cells were not executed in order, once each: {counts}")
@@ -173,8 +150,6 @@ def flaws(notebook: NotebookNode) -> list[str]:
                 found.append(f"cell {number} failed: {output.ename}: {output.evalue}")
             if output.get("name") == "stderr":
                 found.append(f"cell {number} has error output: {output.text.strip()}")
-            if WIDGET in shown:
-                found.append(f"cell {number} shows a widget")
         if path := private.search(text):
             found.append(f"cell {number} names a path of this machine: {path[0]}")
     return found

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import nbformat
 
 from src.commands import answers, html_export
-from src.commands.checks import VIDEO_LINK, changes, fill_in, link_problem
+from src.commands.checks import VIDEO_LINK, fill_in, link_problem, stale
 from src.commands.notebooks import NAMES, flaws
 from src.common.files import write_atomically
 from src.common.pages import templates
@@ -75,7 +75,7 @@ class Submission:
         except Exception as error:  # nbformat raises all sorts for what is no notebook
             self.problems.append(f"{path.name} is missing or no notebook: {error}")
             return
-        if found := flaws(notebook) + changes(notebook, short, figures, self.root):
+        if found := flaws(notebook) + stale(notebook, short, figures, self.root):
             self.problems += [f"{path.name}: {flaw}" for flaw in found]
             self.outdated.add(short)
         if blank:

@@ -39,6 +39,7 @@ def code_of(*roots: Callable, without: tuple = ()) -> dict[str, str]:
     roots: functions, methods of objects, classes. Every function, class and constant of
     ours that they name is followed, and what those name in turn; but not `without`, nor
     this package, `src.common`: it logs, finds and keeps, which changes no result.
+    Names are followed as `f`, `module.f` and `self.f`, not through other variables.
     """
     found: dict[str, set[str]] = {}
     seen = {_piece(thing)[0] for thing in without}
@@ -49,11 +50,9 @@ def code_of(*roots: Callable, without: tuple = ()) -> dict[str, str]:
             continue
         seen.add(thing)
         source = textwrap.dedent(inspect.getsource(thing))
-        tree = _tree(source)
         name = f"the code of {thing.__qualname__}"
-        found.setdefault(name, set()).add(text_hash(repr(_plain(tree))))
-        outer = _outer_names(symtable.symtable(source, "", "exec"))
-        for used, value in _names(tree, outer, thing, owner):
+        found.setdefault(name, set()).add(syntax_hash(source))
+        for used, value in _names(source, thing, owner):
             code: list[Callable] = []
             text = _constant(value, code)
             if text is not None and value not in code:
@@ -88,14 +87,13 @@ def _outer_names(table: symtable.SymbolTable) -> set[str]:
     return names.union(*map(_outer_names, table.get_children()))
 
 
-def _names(
-    tree: ast.Module, outer: set[str], thing: Callable, owner: type | None
-) -> Iterator[tuple[str, object]]:
+def _names(source: str, thing: Callable, owner: type | None) -> Iterator[tuple]:
     """What a piece of code names, and what that is: `f`, `module.f`, `self.f`."""
+    outer = _outer_names(symtable.symtable(source, "", "exec"))
     scope = vars(sys.modules[thing.__module__])
     if inspect.isfunction(thing):
         scope = {**thing.__globals__, **inspect.getclosurevars(thing).nonlocals}
-    for node in ast.walk(tree):
+    for node in ast.walk(_tree(source)):
         match node:
             case ast.Name(id=name) if name in scope and name in outer:
                 yield name, scope[name]
@@ -133,7 +131,7 @@ def _constant(value: object, code: list[Callable]) -> str | None:
 
 def _tree(source: str) -> ast.Module:
     """The syntax tree without docstrings and type hints."""
-    tree = ast.parse(textwrap.dedent(source))
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         for hint in ("annotation", "returns"):
             if hasattr(node, hint):

@@ -1,7 +1,8 @@
 """What is computed once and kept: under a key of all that it depends on, no more.
 
 A key holds a hash of each part by its name ("the recipe", "the code of ResidualBlock"),
-so that a miss can say what changed. Each key has a file of its own.
+so that a miss can say what changed. Each key has a file of its own. The machine and the
+versions of libraries are no parts: they change last digits only.
 """
 
 import dataclasses
@@ -34,9 +35,13 @@ def make_key(
     parts: by their names, as `training_images=...`: tensors, dataclasses, transforms,
         networks (their layers, weights and code). TypeError for what has no text.
     """
-    code = [*code, *filter(dataclasses.is_dataclass, map(type, parts.values()))]
-    for network in (part for part in parts.values() if isinstance(part, nn.Module)):
-        code += dict.fromkeys(map(type, network.modules()))
+    code = list(code)
+    for part in parts.values():
+        for one in part if isinstance(part, list) else [part]:
+            if dataclasses.is_dataclass(one):
+                code.append(type(one))
+            if isinstance(one, nn.Module):
+                code += map(type, [*one.modules(), *getattr(one, "transforms", ())])
     hashes = {f"the {n.replace('_', ' ')}": _hash(part) for n, part in parts.items()}
     return hashes | code_of(*code, without=without)
 
@@ -55,9 +60,12 @@ def _hash(value: object) -> str:
             names = [field.name for field in dataclasses.fields(value)]
             return _hash({name: getattr(value, name) for name in names})
         case _ if inspect.isroutine(value):
-            return _hash(code_of(value))
-        case nn.Module():
-            return _hash([repr(value), value.state_dict()])
+            return _hash([value.__qualname__, code_of(value)])
+        case nn.Module():  # its text does not name all that it was made with
+            public = {n: v for n, v in vars(value).items() if n[0] != "_"}
+            public.pop("training")
+            parts = dict(value.named_children())
+            return _hash([type(value).__qualname__, public, parts, value.state_dict()])
     if " at 0x" in (text := repr(value)):
         raise TypeError(f"{text} can't be part of a key: it names its address")
     return text_hash(text)
@@ -89,7 +97,7 @@ def kept(
     public = committed / f"{name}.pt" if committed else path
     if not anew:
         for candidate in dict.fromkeys((public, path)):
-            state = read(candidate, mmap=mmap) or {}
+            state = read_state(candidate, mmap=mmap) or {}
             if state.pop("key", None) == key:
                 return state
         others = [public, *folder.glob(f"{name}-{'?' * 12}.pt")]
@@ -97,31 +105,33 @@ def kept(
             print(f"{name}: computed anew, since {changed} changed", flush=True)
     state = compute()
     path = public if anew else path
-    write(path, {"key": key, **state})
+    write_state(path, {"key": key, **state})
     if mmap:  # so that the memory is free again
-        state = read(path, mmap=True)
+        state = read_state(path, mmap=True)
         del state["key"]
     return state
 
 
 def changes(key: Key, paths: Iterable[Path]) -> str:
     """How a key differs from the most similar one of some files, in words; or ""."""
-    keys = [(read(path, quiet=True, mmap=True) or {}).get("key") for path in paths]
+    found = [read_state(path, quiet=True, mmap=True) or {} for path in paths]
+    keys = [state["key"] for state in found if "key" in state]
     lists = [
         [name for name in key | other if key.get(name) != other.get(name)]
-        for other in filter(None, keys)
+        for other in keys
     ]
     changed = min(lists, key=len, default=[])
-    more = [f"{len(changed) - 3} more"] if len(changed) > 4 else []
-    return " and ".join(changed[:3] + more if more else changed)
+    if len(changed) > 4:
+        changed[3:] = [f"{len(changed) - 3} more"]
+    return " and ".join(changed)
 
 
-def write(path: Path, state: State) -> None:
+def write_state(path: Path, state: State) -> None:
     """Keep a state, whole or not at all."""
     write_atomically(path, lambda stream: torch.save(state, stream))
 
 
-def read(path: Path, *, quiet: bool = False, mmap: bool = False) -> State | None:
+def read_state(path: Path, *, quiet: bool = False, mmap: bool = False) -> State | None:
     """What a file holds, on the CPU; None if nothing can be used, with a line then."""
     if not path.is_file():
         return None
@@ -135,17 +145,14 @@ def read(path: Path, *, quiet: bool = False, mmap: bool = False) -> State | None
         return None
 
 
-Parts = dict[str, nn.Module | torch.optim.Optimizer]
+def save_progress(path: Path, parts: dict, **more: object) -> None:
+    """Keep an unfinished training: its model and optimiser by name, and `more`."""
+    write_state(path, {name: part.state_dict() for name, part in parts.items()} | more)
 
 
-def save_progress(path: Path, parts: Parts, **more: object) -> None:
-    """Keep an unfinished training: the states of its parts, and `more`."""
-    write(path, {name: part.state_dict() for name, part in parts.items()} | more)
-
-
-def resume(path: Path, parts: Parts) -> State:
+def resume(path: Path, parts: dict) -> State:
     """Bring the parts to where they were; returns `more`, empty if nothing was kept."""
-    state = read(path) or {}
+    state = read_state(path) or {}
     for name, part in parts.items() if state else ():
         part.load_state_dict(state.pop(name))
     return state

@@ -1,4 +1,4 @@
-"""The machine a notebook runs on: its device, how long things take, memory used."""
+"""The machine that all this runs on: its device, how long things take, memory used."""
 
 import datetime
 import platform

@@ -42,15 +42,11 @@ def record_results(notebook: str, path: Path = RESULTS, **sections: dict) -> Non
 
 def imported_code() -> dict[str, str]:
     """The `syntax_hash` of each `src` module that this process imported, by path."""
-    files = (
-        Path(file)
-        for name, module in sorted(sys.modules.items())
-        if name.split(".")[0] == "src" and (file := getattr(module, "__file__", None))
-    )
-    return {
-        file.relative_to(ROOT).as_posix(): syntax_hash(file.read_text("utf-8"))
-        for file in files
-    }
+    ours = [sys.modules[n] for n in sorted(sys.modules) if n.split(".")[0] == "src"]
+    files = [Path(one.__file__) for one in ours if getattr(one, "__file__", None)]
+    names = [file.relative_to(ROOT).as_posix() for file in files]
+    hashes = [syntax_hash(file.read_text("utf-8")) for file in files]
+    return dict(zip(names, hashes, strict=True))
 
 
 def executed_cells() -> str | None:

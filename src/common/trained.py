@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from src.common.kept import Key, State, kept, place
+from src.common.kept import Key, State, kept, make_key, place
 from src.common.machine import provenance
 from src.common.project import CACHE
 
@@ -39,6 +39,7 @@ def keep_trained(
         given; returns the history and the seconds it took.
     half: keep the weights in half precision; what is returned is rounded, too.
     """
+    key = key | make_key(half_precision=half)
     partial = place(f"{name}.partial", key, folder)
     loaded = True
 
@@ -46,11 +47,10 @@ def keep_trained(
         nonlocal loaded
         loaded = False
         history, seconds = fit(partial)
-        weights = {
-            name: value.half() if half and value.is_floating_point() else value
-            for name, value in model.state_dict().items()
-        }
         made = provenance(next(model.parameters()).device)
+        weights = model.state_dict()
+        for name, value in weights.items() if half else ():
+            weights[name] = value.half() if value.is_floating_point() else value
         record = {"history": history, "seconds": seconds, "provenance": made}
         return record | {"model": weights}
 

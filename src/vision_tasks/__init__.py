@@ -14,7 +14,7 @@ from src.vision_tasks.tasks.semantic_segmentation import SemanticSegmentation
 from src.vision_tasks.tasks.super_resolution import SuperResolution
 from src.vision_tasks.tasks.trajectory_prediction import TrajectoryPrediction
 
-#: Every task of the guide, by its name. A further one is a module and a line here.
+#: Every task of the guide, by its name.
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (

@@ -53,7 +53,7 @@ Panel = Callable[[Axes, Scenes, nn.Module | None], str]
 
 
 def choose(scenes: Scenes) -> Scenes:
-    """The first scene, in daylight, on which every task has something to do."""
+    """The scene, best in daylight, that gives the most tasks something to do."""
     scores = []
     for index in range(len(scenes)):
         scene = scenes[[index]]

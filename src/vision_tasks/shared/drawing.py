@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from src.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, use_style
+from src.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, hide_axes, use_style
 from src.vision_tasks.street.scenes import Scenes
 from src.vision_tasks.street.vocabulary import OBJECT_CLASSES
 
@@ -47,10 +47,7 @@ def grid(
     figure, axes = plt.subplots(rows, len(columns), figsize=size, squeeze=False)
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(title, fontsize=10)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(visible=False)
-        axis.spines[:].set_visible(False)
+    hide_axes(axes)
     return figure, axes
 
 

@@ -20,8 +20,7 @@ def real_images(train: bool) -> Tensor:
     Always the sample, even where all of CIFAR-10 is at hand: results are the same on
     every machine, and no network is needed.
     """
-    images = torch.from_numpy(cifar10.load(train, sample=True).data)
-    return images.permute(0, 3, 1, 2).contiguous()
+    return cifar10.as_examples(cifar10.load(train, sample=True)).inputs
 
 
 def some_real(images: Tensor, generator: Generator) -> Tensor:

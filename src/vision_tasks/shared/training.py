@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from src import cifar10
 from src.common.kept import Key, make_key, resume, save_progress
 from src.common.machine import pick_device
 from src.common.progress import LiveLog
-from src.training import Trained, keep_trained, to_device
+from src.common.trained import Trained, keep_trained
+from src.training import to_device
 from src.vision_tasks.shared.encoder import start_weights
 from src.vision_tasks.shared.task import Task, TaskRecipe
 from src.vision_tasks.street.scenes import Scenes
@@ -67,7 +69,7 @@ def task_key(task: Task, scenes: Scenes, recipe: TaskRecipe) -> Key:
         recipe=recipe,
         scenes=scenes,
         code=[task.build_model, task.prepare, task.loss, fit],
-        without=(start_weights,),
+        without=(start_weights, cifar10.load, format_round),
         **start,
     )
 
@@ -125,10 +127,12 @@ def fit(
             total += loss.item()
         losses = [*losses, total / (end - start)]
         seconds += time.perf_counter() - started
-        log.line(
-            f"{task.name:22} step {end:5d}/{recipe.steps}   loss {losses[-1]:8.4f}"
-            f"   {seconds:6.1f} s"
-        )
+        log.line(format_round(task, f"{end:5d}/{recipe.steps}", losses[-1], seconds))
         if partial:
             save_progress(partial, parts, losses=losses, seconds=seconds)
     return losses, seconds
+
+
+def format_round(task: Task, steps: str, loss: float, seconds: float) -> str:
+    """The line of the log about a round."""
+    return f"{task.name:22} step {steps}   loss {loss:8.4f}   {seconds:6.1f} s"

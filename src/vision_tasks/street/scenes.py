@@ -129,7 +129,7 @@ def load_scenes(
     _check(count, size, anomalies)
     seed = 1000 * SEED + list(SPLITS).index(split)
     key = make_key(
-        count=count, seed=seed, size=size, anomalies=anomalies, code=[_make_scene]
+        count=count, seed=seed, size=size, anomalies=anomalies, code=[make_scenes]
     )
 
     def draw() -> State:
