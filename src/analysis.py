@@ -1,7 +1,6 @@
 """What a classifier's logits on the test set say: accuracy, calibration, mistakes.
 
-Everything is computed from logits [N, C] and labels [N]; nothing here runs a network,
-but for `multiply_adds`, which counts what one pass costs.
+All is computed from logits [N, C] and labels [N]; only `multiply_adds` runs a network.
 """
 
 import math

@@ -1,7 +1,4 @@
-"""The figures of questions 1 and 2: windows, filters, costs.
-
-Each function draws one figure from plain data and returns it; none computes a result.
-"""
+"""The figures of questions 1 and 2: each drawn from plain data, and returned."""
 
 from collections.abc import Sequence
 

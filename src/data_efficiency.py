@@ -1,11 +1,8 @@
-"""How good both networks get from a few images of each class.
-
-The trainings of the three-block network take half an hour, so what each of them gave is
-kept (kept.py). With it at hand the curve is drawn at once.
-"""
+"""How good both networks get from a few images of each class."""
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -53,19 +50,30 @@ def scratch_accuracy(
 
     name: of what is kept. where: `folder`, `committed` and `anew` of `kept`.
     """
-
-    def compute() -> State:
-        torch.manual_seed(recipe.seed)
-        model = build(recipe).to(device, memory_format=torch.channels_last)
-        curve = train_from_scratch(model, recipe, train, None, transform, log=log)
-        logits = predict(model, test.inputs, transform)
-        _, accuracy = loss_and_accuracy(logits, test.labels)
-        return {"accuracy": accuracy, "seconds": sum(e.seconds for e in curve)}
-
     key = training_key(build, recipe, train, None, transform) | make_key(
-        test_images=test, code=[compute], without=(format_epoch,)
+        test_images=test, code=[train_and_test], without=(format_epoch,)
     )
+    data = train, test, transform
+    compute = partial(train_and_test, build, recipe, *data, device, log)
     return kept(name, key, compute, **where)["accuracy"]
+
+
+def train_and_test(
+    build: Build,
+    recipe: Recipe,
+    train: Examples,
+    test: Examples,
+    transform: Transform,
+    device: torch.device | str,
+    log: LiveLog | None,
+) -> State:
+    """Train a new network; its test accuracy, and the seconds that training took."""
+    torch.manual_seed(recipe.seed)
+    model = build(recipe).to(device, memory_format=torch.channels_last)
+    curve = train_from_scratch(model, recipe, train, None, transform, log=log)
+    logits = predict(model, test.inputs, transform)
+    _, accuracy = loss_and_accuracy(logits, test.labels)
+    return {"accuracy": accuracy, "seconds": sum(e.seconds for e in curve)}
 
 
 def head_accuracy(

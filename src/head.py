@@ -9,6 +9,7 @@ import itertools
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -132,28 +133,33 @@ def search(
     combinations = itertools.product(learning_rates, weight_decays, standardise)
     recipes = [HeadRecipe(*combination, epochs) for combination in combinations]
 
-    def compute() -> State:
-        rows = []
-        for recipe in (log or LiveLog()).track(recipes, "head recipes"):
-            head = nn.Linear(train.inputs.shape[1], 10)
-            fit_head(head, recipe, train)
-            with torch.no_grad():
-                logits = head(validation.inputs)
-            rows.append(loss_and_accuracy(logits, validation.labels))
-        return {"rows": rows}
-
     key = make_key(
         recipes=recipes,
         training_features=train,
         validation_features=validation,
-        code=[compute],
+        code=[try_all],
     )
+    compute = partial(try_all, recipes, train, validation, log or LiveLog())
     rows = kept(name, key, compute, folder=folder)["rows"]
     choices = [
         Choice(recipe, accuracy, loss)
         for recipe, (loss, accuracy) in zip(recipes, rows, strict=True)
     ]
     return sorted(choices, key=lambda choice: choice.validation_loss)
+
+
+def try_all(
+    recipes: list[HeadRecipe], train: Examples, validation: Examples, log: LiveLog
+) -> State:
+    """Validation loss and accuracy of a head fitted by each recipe."""
+    rows = []
+    for recipe in log.track(recipes, "head recipes"):
+        head = nn.Linear(train.inputs.shape[1], 10)
+        fit_head(head, recipe, train)
+        with torch.no_grad():
+            logits = head(validation.inputs)
+        rows.append(loss_and_accuracy(logits, validation.labels))
+    return {"rows": rows}
 
 
 def choices_table(choices: list[Choice], shown: int = 4) -> str:

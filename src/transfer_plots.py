@@ -1,7 +1,4 @@
-"""The figures of question 3: images, mistakes, curves, comparisons.
-
-Each function draws one figure from plain data and returns it; none computes a result.
-"""
+"""The figures of question 3: each drawn from plain data, and returned."""
 
 from collections.abc import Sequence
 

@@ -15,6 +15,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms import v2
 
 from src import data_efficiency, frozen, head, residual_net, training
 from src.cifar10 import Examples
@@ -571,6 +572,25 @@ def test_what_a_function_holds_from_around_it_counts(variant):
 def test_a_local_of_the_same_name_as_a_constant_is_not_it(variant):
     source = "SIZE = 1\n\n\ndef f(x):\n    SIZE = x\n    return SIZE\n"
     assert list(code_of(variant(source).f)) == ["the code of f"]
+
+
+def test_an_argument_of_the_same_name_as_a_constant_is_not_it(variant):
+    """As `recipe` in a notebook, whose cells share one namespace."""
+    source = (
+        "recipe = 1\n\n\ndef build(recipe):\n    return [recipe for _ in range(2)]\n"
+    )
+    assert list(code_of(variant(source).build)) == ["the code of build"]
+
+
+def test_what_a_transform_does_not_print_counts_too():
+    make = [v2.ToDtype(torch.float32), v2.ToDtype(torch.float16), v2.Lambda(abs)]
+    keys = [make_key(transform=v2.Compose([transform])) for transform in make]
+    assert len({str(key) for key in keys}) == 3
+    assert make_key(transform=v2.Compose([v2.ToDtype(torch.float32)])) == keys[0]
+
+
+def test_the_code_of_a_recipe_within_a_list_counts():
+    assert "the code of Recipe" in make_key(recipes=[RECIPE])
 
 
 def test_two_of_one_name_both_count(variant):

@@ -1,5 +1,6 @@
 """How notebooks are executed and saved, and what the committed ones look like."""
 
+import ast
 import errno
 import hashlib
 import json
@@ -16,6 +17,7 @@ from jupyter_client.kernelspec import KernelSpec
 
 from src.commands import notebooks
 from src.commands.notebooks import NotebookFailed
+from src.common.code import syntax_hash
 from src.common.project import ROOT
 
 COMMITTED = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -313,6 +315,24 @@ def test_prose_leads_into_its_code(committed):
     kinds = [cell.cell_type for cell in committed.cells]
     assert kinds[0] == "markdown"
     assert kinds.count("markdown") >= kinds.count("code") / 2
+
+
+def test_what_is_marked_as_saved_is_what_src_holds():
+    """`# @save` behind a definition in a cell, as the course's textbook does it."""
+    modules = [ast.parse(path.read_text("utf-8")) for path in ROOT.glob("src/*.py")]
+    held = {n.name: n for m in modules for n in m.body if hasattr(n, "name")}
+    marked = []
+    for path in COMMITTED:
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type != "code" or "# @save" not in cell.source:
+                continue
+            lines = cell.source.splitlines()
+            for node in ast.parse(cell.source).body:
+                if hasattr(node, "name") and "# @save" in lines[node.lineno - 1]:
+                    same = ast.unparse(held[node.name])
+                    assert syntax_hash(ast.unparse(node)) == syntax_hash(same)
+                    marked.append(node.name)
+    assert "input_transform" in marked
 
 
 GUARD = """

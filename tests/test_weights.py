@@ -191,9 +191,9 @@ def test_what_is_said_in_each_case(places, official_file, monkeypatch, capsys):
     damage(official_file, places[1])
     load_pretrained(allow_download=False)
     own, cached, *_ = capsys.readouterr().out.splitlines()
-    end = "is incomplete or corrupt and"
-    assert own == f"Weights: {name} in data/weights/ {end} was removed"
-    assert cached == f"Weights: {name} in torch.hub's cache {end} is not used"
+    end = "is incomplete or corrupt and not used"
+    assert own == f"Weights: {name} in data/weights/ {end}"
+    assert cached == f"Weights: {name} in torch.hub's cache {end}"
     monkeypatch.setenv("MAMAN13_WEIGHTS", "standin")
     load_pretrained()
     assert "\n(asked for by MAMAN13_WEIGHTS).\n" in capsys.readouterr().out
@@ -263,15 +263,16 @@ def test_dead_host_gives_the_standin_and_says_what_to_do(places, monkeypatch, ca
         assert text in out
 
 
-def test_corrupt_own_file_is_said_and_removed(
+def test_corrupt_own_file_is_said_and_left_to_its_owner(
     places, official_file, official_state, capsys
 ):
     own, cached = places
     damage(official_file, own)
     shutil.copy(official_file, cached)
+    before = own.read_bytes()
     assert_official(load_pretrained(allow_download=False), official_state)
-    assert not own.exists()
-    assert "incomplete or corrupt and was removed" in capsys.readouterr().out
+    assert own.read_bytes() == before
+    assert "incomplete or corrupt and not used" in capsys.readouterr().out
 
 
 def test_corrupt_cached_file_is_not_used_but_left_to_its_owner(

@@ -35,6 +35,7 @@ PLAIN_FILES = (
     "src/commands/answer_templates/*.jinja",
     "data/README.md",
     "data/results.json",
+    "data/benchmark.json",
     "data/sample/*",
     "data/weights/README.md",
     "data/weights/*.pt",
