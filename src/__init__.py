@@ -1,1 +1,1 @@
-"""What the notebooks, the commands and the guide are made of."""
+"""What the notebooks and the commands are made of."""

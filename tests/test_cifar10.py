@@ -34,7 +34,9 @@ from src.cifar10_sources import (
 )
 from src.common import downloads
 from src.common.files import file_hash
-from src.common.project import DATA, SAMPLE
+from src.common.project import DATA
+
+SAMPLE = DATA / "sample"
 
 BATCHES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
 ROWS = 3  # images of a batch

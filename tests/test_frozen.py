@@ -30,14 +30,14 @@ class Counted(nn.Module):
 
     def __init__(self, network, stop_at=None):
         super().__init__()
-        self.network, self.stop_at = network, stop_at
-        self.images = self.batches = 0
+        self.network, self._stop_at = network, stop_at
+        self._images = self._batches = 0  # private: what is public is in the key
 
     def forward(self, image):
-        self.batches += 1
-        if self.batches == self.stop_at:
+        self._batches += 1
+        if self._batches == self._stop_at:
             raise KeyboardInterrupt
-        self.images += len(image)
+        self._images += len(image)
         return self.network(image)
 
 
@@ -121,9 +121,9 @@ def test_outputs_are_the_network_s_and_computed_once(tmp_path):
 
     counted = Counted(network)
     first = compute(counted, images, tmp_path)
-    assert counted.images == 10
+    assert counted._images == 10
     assert torch.equal(compute(counted, images, tmp_path), first)
-    assert counted.images == 10
+    assert counted._images == 10
 
 
 def test_evaluation_mode_is_set(tmp_path):
@@ -141,7 +141,7 @@ def test_an_interruption_loses_only_the_current_chunk(tmp_path):
         compute(stopped, images, tmp_path / "again")
     resumed = Counted(network)
     assert torch.equal(compute(resumed, images, tmp_path / "again"), expected)
-    assert resumed.images == 6
+    assert resumed._images == 6
 
 
 def test_a_damaged_chunk_is_computed_again(tmp_path, capsys):
@@ -151,7 +151,7 @@ def test_a_damaged_chunk_is_computed_again(tmp_path, capsys):
     first.write_bytes(b"")
     second.write_bytes(second.read_bytes()[:100])
     assert torch.equal(compute(network, images, tmp_path), expected)
-    assert network.images == 10 + 8
+    assert network._images == 10 + 8
     out = capsys.readouterr().out
     assert all(f"{path.name} can't be read" in out for path in (first, second))
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from src.common.kept import place, read_state
+from src.common.kept import make_key, place, read_state
 from src.common.progress import LiveLog
 from src.vision_tasks import TASKS
 from src.vision_tasks.shared import training
@@ -279,7 +279,7 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(
 
 def test_a_finished_training_is_loaded(tmp_path, monkeypatch, capsys, scenes):
     trained = train_task(TASK, scenes, RECIPE, tmp_path)
-    key = task_key(TASK, scenes, RECIPE)
+    key = task_key(TASK, scenes, RECIPE) | make_key(half_precision=False)
     assert list(tmp_path.iterdir()) == [place("tiny", key, tmp_path)]
     assert not trained.loaded and not trained.model.training
     assert len(trained.history) == 3 and trained.seconds > 0
@@ -320,7 +320,7 @@ def test_it_trains_on_the_device_and_comes_back(tmp_path, monkeypatch, scenes):
 
 def test_anew_trains_again_and_replaces_what_was_kept(tmp_path, monkeypatch, scenes):
     trained = train_task(TASK, scenes, RECIPE, tmp_path)
-    key = task_key(TASK, scenes, RECIPE)
+    key = task_key(TASK, scenes, RECIPE) | make_key(half_precision=False)
     monkeypatch.setattr(training, "task_key", lambda *_: key)
     monkeypatch.setattr(training, "fit", lambda *_: ([0.25], 7.0))
     again = train_task(TASK, scenes, RECIPE, tmp_path, anew=True)
@@ -335,7 +335,7 @@ def test_an_interrupted_training_goes_on_and_leaves_one_file(tmp_path, capsys, s
     with pytest.raises(KeyboardInterrupt):
         train_task(TASK, scenes, RECIPE, tmp_path / "cut", log=Interrupted(12))
     capsys.readouterr()
-    key = task_key(TASK, scenes, RECIPE)
+    key = task_key(TASK, scenes, RECIPE) | make_key(half_precision=False)
     unfinished = place("tiny.partial", key, tmp_path / "cut")
     assert list((tmp_path / "cut").iterdir()) == [unfinished]
     log = LiveLog("a header")

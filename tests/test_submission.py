@@ -108,6 +108,7 @@ def root(tmp_path, monkeypatch):
         save(root / "notebooks" / name, notebook())
         write(root / f"answers/{short}.md", "# An answer\n\nIt is $x_1$.\n")
         write(root / f"answers/{short}.he.md", "# תשובה\n\nהתוצאה היא $x_1$.\n")
+    write(root / "data/benchmark.json", "{}")
     code = {"src/conv.py": syntax_hash(MODULE)}
     change_results(
         root,
@@ -532,6 +533,7 @@ def test_what_the_zip_holds(root):
         "README.html",
         "video_link.txt",
         "data/results.json",
+        "data/benchmark.json",
         *(f"{page}.{kind}" for page in pages for kind in ("ipynb", "html")),
         *(f"{text}.{kind}" for text in texts for kind in ("md", "html")),
     }
@@ -726,7 +728,8 @@ def test_a_stranger_runs_what_was_handed_in(tmp_path):
     )
     assert result.returncode == 0, result.stdout
     for name in NAMES.values():
-        assert re.search(rf"^{Path(name).stem} +\d+ +[\d.]+$", result.stdout, re.M)
+        cells = rf"^{re.escape(name)} \.\.\.\n  \d+ cells, [\d.]+ s$"
+        assert re.search(cells, result.stdout, re.M)
     after = fingerprints(folder)
     made = {name for name in after if not name.endswith(".pyc")}
     assert {name: after[name] for name in made} == before

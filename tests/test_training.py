@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from src import training
 from src.cifar10 import Examples
 from src.common import kept as keeping
-from src.common.kept import place
+from src.common.kept import make_key, place
 from src.common.progress import LiveLog
 from src.training import Epoch, Recipe
 
@@ -411,7 +411,8 @@ def test_keep_trained_keeps_full_precision_unless_asked(tmp_path):
         return [0.5], 2.0
 
     trained = training.keep_trained("one", key, network, fit, folder=tmp_path)
-    assert paths == [place("one.partial", key, tmp_path)]
+    whole = key | make_key(half_precision=False)
+    assert paths == [place("one.partial", whole, tmp_path)]
     assert trained.model.weight.item() == torch.tensor(1 / 3).item()
     assert (trained.history, trained.seconds) == ([0.5], 2.0)
     nn.init.zeros_(network.weight)

@@ -615,6 +615,7 @@ def test_fast_carries_out_all_twelve_and_changes_no_answer():
     results = guide.read_guide_results(made / "results.json")
     assert tuple(results) == NAMES
     seconds = [result.seconds for result in results.values()]
-    assert min(seconds) > 0 and sum(seconds) < time.perf_counter() - started
+    assert min(seconds) >= 0  # to a tenth
+    assert 0 < sum(seconds) < time.perf_counter() - started
     assert all(result.recipe["steps"] == 3 for result in results.values())
     assert all(len(result.losses) == 1 for result in results.values())

@@ -82,8 +82,8 @@ def _is_ours(thing: Callable) -> bool:
 
 
 def _outer_names(table: symtable.SymbolTable) -> set[str]:
-    """The names that are not local where they stand, in a scope and those within it."""
-    names = {s.get_name() for s in table.get_symbols() if not s.is_local()}
+    """The names that a scope, and those within it, look up outside of them."""
+    names = {s.get_name() for s in table.get_symbols() if s.is_global()}
     return names.union(*map(_outer_names, table.get_children()))
 
 
