@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 FAKE_DATA = """
@@ -35,6 +36,22 @@ def make_notebook():
         return path
 
     return make
+
+
+@pytest.fixture
+def drawn_norms():
+    """A function: a model in float64 and eval mode, its BatchNorms' values drawn."""
+
+    def draw(model: nn.Module) -> nn.Module:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for values in (module.weight, module.running_var):
+                    nn.init.uniform_(values, 0.5, 1.5)
+                for values in (module.bias, module.running_mean):
+                    nn.init.normal_(values, std=0.1)
+        return model.double().eval()
+
+    return draw
 
 
 @pytest.fixture

@@ -28,17 +28,6 @@ def random(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64)
 
 
-def drawn(model: nn.Module) -> nn.Module:
-    """The model in float64 and eval mode, the values of its BatchNorms drawn."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for values in (module.weight, module.running_var):
-                nn.init.uniform_(values, 0.5, 1.5)
-            for values in (module.bias, module.running_mean):
-                nn.init.normal_(values, std=0.1)
-    return model.double().eval()
-
-
 def normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     mean, var = norm.running_mean, norm.running_var
     return batch_norm(x, mean, var, norm.weight, norm.bias, eps=1e-5)
@@ -79,9 +68,9 @@ def weights(monkeypatch) -> PretrainedWeights:
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
-def test_the_encoder_is_resnet18_on_normalised_images(weights, pretrained):
+def test_the_encoder_is_resnet18_on_normalised_images(drawn_norms, weights, pretrained):
     torch.manual_seed(0)
-    model = drawn(Encoder(pretrained=pretrained))
+    model = drawn_norms(Encoder(pretrained=pretrained))
     images = torch.rand(2, 3, 32, 64, dtype=torch.float64)
     mean, std = (weights.mean, weights.std) if pretrained else IMAGENET
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (mean, std))
@@ -147,11 +136,11 @@ def test_the_start_is_read_once_and_nothing_is_downloaded(monkeypatch):
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 3])
-def test_a_convolution_is_followed_by_batch_norm_and_relu(dilation):
+def test_a_convolution_is_followed_by_batch_norm_and_relu(drawn_norms, dilation):
     torch.manual_seed(0)
     layers = convolution(3, 5, dilation)
     x = random(2, 3, 7, 9)
-    drawn(layers)
+    drawn_norms(layers)
     exactly(layers(x), convolved(layers, x, dilation))
     assert layers(x).shape == (2, 5, 7, 9)
     assert layers[0].bias is None  # BatchNorm has one
@@ -161,17 +150,19 @@ def test_a_convolution_is_followed_by_batch_norm_and_relu(dilation):
     exactly(layers.train()(x), y.clamp(min=0))
 
 
-def test_an_upsample_block_convolves_the_enlarged_beside_the_skip_connection():
+def test_an_upsample_block_convolves_the_enlarged_beside_the_skip_connection(
+    drawn_norms,
+):
     torch.manual_seed(0)
-    block = drawn(UpsampleBlock(3, 2, 4))
+    block = drawn_norms(UpsampleBlock(3, 2, 4))
     x, skip = random(2, 3, 2, 3), random(2, 2, 4, 6)
     joined = torch.cat([enlarged(x), skip], dim=1)
     exactly(block(x, skip), convolved(block.convolve, joined))
 
 
-def test_the_decoder_looks_again_at_every_level():
+def test_the_decoder_looks_again_at_every_level(drawn_norms):
     torch.manual_seed(0)
-    decoder = drawn(Decoder(3))
+    decoder = drawn_norms(Decoder(3))
     features = Features(
         *(random(2, n, 64 >> i, 32 >> i) for i, n in enumerate(CHANNELS, start=1))
     )

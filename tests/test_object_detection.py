@@ -89,17 +89,6 @@ class Told(nn.Module):
 # --- the models ---
 
 
-def draw_norms(model: nn.Module) -> nn.Module:
-    """The model in float64 and eval mode, its BatchNorms' statistics drawn."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for values in (module.weight, module.running_var):
-                nn.init.uniform_(values, 0.5, 1.5)
-            for values in (module.bias, module.running_mean):
-                nn.init.normal_(values, std=0.1)
-    return model.double().eval()
-
-
 def convolved(layers: nn.Sequential, x: Tensor) -> Tensor:
     """3x3 convolution, BatchNorm, ReLU, with the weights of these layers."""
     conv, norm, _ = layers
@@ -123,9 +112,9 @@ def exactly(one, other):
     torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
-def test_the_top_down_path_joins_each_level_with_the_next_finer_one():
+def test_the_top_down_path_joins_each_level_with_the_next_finer_one(drawn_norms):
     torch.manual_seed(0)
-    path = draw_norms(TopDown())
+    path = drawn_norms(TopDown())
     features = random_features(32, 64)
     x = features.thirtysecond
     for block, skip in [
@@ -139,9 +128,9 @@ def test_the_top_down_path_joins_each_level_with_the_next_finer_one():
     exactly(path(features), x)
 
 
-def test_the_head_gives_logits_and_boxes_around_each_cells_middle():
+def test_the_head_gives_logits_and_boxes_around_each_cells_middle(drawn_norms):
     torch.manual_seed(0)
-    head = draw_norms(DetectionHead(3))
+    head = drawn_norms(DetectionHead(3))
     nn.init.normal_(head.locate[-1].weight, std=2)  # so large that sizes are clamped
     features = torch.randn(2, 64, 3, 5, dtype=torch.float64, requires_grad=True)
     output = head(features)
@@ -176,9 +165,9 @@ def test_a_new_head_says_1_percent_and_16_pixels_around_the_cell():
     torch.testing.assert_close(boxes, torch.cat([middles - 8, middles + 8]))
 
 
-def test_the_detector_is_encoder_top_down_path_and_head():
+def test_the_detector_is_encoder_top_down_path_and_head(drawn_norms):
     torch.manual_seed(0)
-    model = draw_norms(Detector(3))
+    model = drawn_norms(Detector(3))
     nn.init.normal_(model.head.locate[-1].weight, std=0.01)
     images = torch.rand(2, 3, 32, 64, dtype=torch.float64)
     output = model(images)
@@ -191,9 +180,9 @@ def test_the_detector_is_encoder_top_down_path_and_head():
         exactly(one, other)
 
 
-def test_the_single_box_is_a_middle_and_a_size_as_parts_of_the_image():
+def test_the_single_box_is_a_middle_and_a_size_as_parts_of_the_image(drawn_norms):
     torch.manual_seed(0)
-    model = draw_norms(SingleBoxDetector(7))
+    model = drawn_norms(SingleBoxDetector(7))
     images = torch.rand(3, 3, 32, 96, dtype=torch.float64)
     output = model(images)
     pooled = model.encoder(images)[-1].flatten(2).sum(2) / 3
