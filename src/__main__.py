@@ -17,7 +17,17 @@ from functools import partial
 from pathlib import Path
 
 from src.commands import environment
+from src.common.memory import keep_freed_memory
 from src.common.project import ROOT
+
+STAND_IN_NOTE = """
+NOTE: outputs made with ImageNet's weights ({}) are replaced
+by this run's, made with the stand-in. To have them back:
+  git checkout -- notebooks answers data/results.json README.md
+To run with ImageNet's weights: have a network, or put their file into data/weights/
+(data/README.md says which, and where it comes from).
+
+"""
 
 
 def run(args: list[str]) -> int:
@@ -32,16 +42,20 @@ def run(args: list[str]) -> int:
         parser.error(f"--only takes q1, q2 and q3, not {', '.join(sorted(unknown))}")
     environment.ensure()
     from src import cifar10
-    from src.commands import answers, notebooks
+    from src.commands import answers, conclusions, notebooks
+    from src.common import results
 
     importlib.import_module("matplotlib.font_manager")  # warns once, listing the fonts
     variables = {
         "MAMAN13_FAST": str(int(options.fast)),
         "MAMAN13_RETRAIN": str(int(options.retrain)),
     }
+    note = ""
     try:
-        if not options.fast:
-            print(f"data: {cifar10.load(train=False).provenance}", flush=True)
+        if "q3" in chosen and not options.fast:
+            print(f"data: {cifar10.load(train=False).provenance}")
+            note = _stand_in_note()
+            print(note, end="", flush=True)
         with _copy() if options.fast else nullcontext(ROOT) as root:
             for name in (notebooks.NAMES[short] for short in sorted(set(chosen))):
                 print(f"{name} ...", flush=True)
@@ -58,9 +72,26 @@ def run(args: list[str]) -> int:
     try:
         for page in answers.update_answers():
             print(f"{page} brought up to date")
+        for doubt in conclusions.doubts(results.read_results()):
+            print(f"WARNING: {doubt}")
     except ValueError as error:  # e.g. after --only, with nothing recorded before
         print(f"The written answers stay as they are: {error}")
+    print(note, end="")
     return 0
+
+
+def _stand_in_note() -> str:
+    """What a run must say if it replaces outputs of ImageNet's weights, or ""."""
+    from src import weights
+    from src.common import results
+
+    try:
+        used = weights.load_pretrained().name  # fetches them if need be, and says which
+        before = results.read_results().get("provenance", {}).get("weights", used)
+    except (ValueError, weights.WeightsUnavailable) as error:
+        sys.exit(f"error: {error}")
+    stand_in = weights.STANDIN_NAME
+    return STAND_IN_NOTE.format(before) if used == stand_in != before else ""
 
 
 def _copy() -> tempfile.TemporaryDirectory:
@@ -87,6 +118,7 @@ def test(args: list[str]) -> int:
 def module(name: str, everything: bool, args: list[str]) -> int:
     """Run `main(args)` of a module; everything: of environment.ensure."""
     environment.ensure(everything=everything)
+    keep_freed_memory()
     return importlib.import_module(f"src.{name}").main(args) or 0
 
 

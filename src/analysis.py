@@ -4,7 +4,6 @@ All is computed from logits [N, C] and labels [N]; only `multiply_adds` runs a n
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -124,17 +123,22 @@ def calibrate(logits: Tensor, labels: Tensor, bins: int = 15) -> Calibration:
     return Calibration(*means, tuple(count.tolist()), ece)
 
 
-def worst_mistakes(logits: Tensor, labels: Tensor, count: int = 10) -> list[Mistake]:
-    """The wrong predictions made with the highest probability, most confident first.
+def most_confident_mistakes(logits: Tensor, labels: Tensor, count: int = 10) -> Tensor:
+    """Indices of the wrong predictions of highest probability, the highest first.
 
-    Ranked by single-precision probabilities; equal ones in the order of their index.
-    Fewer than `count` are returned if there are fewer mistakes.
+    Equal ones in the order of their index; fewer if there are fewer mistakes.
     """
+    confidence, predicted = logits.float().softmax(1).max(1)
+    wrong = (predicted != labels).nonzero().flatten()
+    order = confidence[wrong].argsort(descending=True, stable=True)
+    return wrong[order[:count]]
+
+
+def worst_mistakes(logits: Tensor, labels: Tensor, count: int = 10) -> list[Mistake]:
+    """What there is to say of each of the `most_confident_mistakes`."""
     _check(logits, labels)
     probabilities = logits.float().softmax(1)
     confidence, predicted = probabilities.max(1)
-    wrong = (predicted != labels).nonzero().flatten()
-    order = confidence[wrong].argsort(descending=True, stable=True)
     return [
         Mistake(
             index=i,
@@ -143,7 +147,7 @@ def worst_mistakes(logits: Tensor, labels: Tensor, count: int = 10) -> list[Mist
             probability=float(confidence[i]),
             true_probability=float(probabilities[i, labels[i]]),
         )
-        for i in wrong[order][:count].tolist()
+        for i in most_confident_mistakes(logits, labels, count).tolist()
     ]
 
 
@@ -162,27 +166,6 @@ def parameter_count(model: nn.Module, *, trainable_only: bool = False) -> int:
     """Number of scalar parameters."""
     counted = (p for p in model.parameters() if p.requires_grad or not trainable_only)
     return sum(p.numel() for p in counted)
-
-
-def as_record(
-    evaluation: Evaluation,
-    model: nn.Module,
-    inputs: Tensor,
-    classes: Sequence[str],
-    seconds: float,
-) -> dict:
-    """What results.json keeps of a network; `seconds`: that its training took."""
-    return {
-        "test_accuracy": evaluation.accuracy,
-        "interval": evaluation.interval,
-        "test_loss": evaluation.loss,
-        "ece": evaluation.calibration.ece,
-        "class_accuracy": dict(zip(classes, evaluation.class_accuracy, strict=True)),
-        "seconds": seconds,
-        "parameters": parameter_count(model),
-        "parameters_trained": parameter_count(model, trainable_only=True),
-        "multiply_adds": multiply_adds(model, inputs),
-    }
 
 
 def _check(logits: Tensor, labels: Tensor) -> None:

@@ -57,11 +57,18 @@ def load(
     N labels 0…9, and its `provenance` says in one line where it came from.
     Raises DataUnavailable when there is no source of the data, saying what to do.
     """
-    root = Path(root)
-    kind = _embedded_sample(root) if sample else fetch(root)
+    kind = dataset_class(sample=sample, root=root)
     dataset = kind(root, train=train, transform=transform)
     dataset.provenance = PROVENANCE[kind]
     return dataset
+
+
+def dataset_class(*, sample: bool = FAST, root: str | Path = DATA) -> type[CIFAR10]:
+    """torchvision's CIFAR10, or its subclass that reads the files there are.
+
+    The files are fetched first where there are none.
+    """
+    return _embedded_sample(Path(root)) if sample else fetch(Path(root))
 
 
 def _embedded_sample(root: Path) -> type[CIFAR10]:

@@ -23,11 +23,10 @@ import operator
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-from torch.nn import Module, Parameter
+from torch import Tensor, nn
 
 
-class Conv2d(Module):
+class Conv2d(nn.Module):
     """Convolution with `out_channels` kernels over images [B, C, H, W] or [C, H, W].
 
     kernel_size: (height, width), or one number for a square kernel.
@@ -35,7 +34,8 @@ class Conv2d(Module):
     padding: how many rows and columns of zeros are added on each of the four sides.
 
     The output is [B, O, H', W'], or [O, H', W'] for a single image, with
-    H' = ⌊(H + 2·padding - kernel height) / stride⌋ + 1, and W' likewise.
+    H' = ⌊(H + 2·padding - kernel height) / stride⌋ + 1, and W' likewise. Weight, then
+    bias, are drawn from U(-b, b), b = 1/√(inputs of one output), as nn.Conv2d does it.
     """
 
     def __init__(
@@ -48,43 +48,22 @@ class Conv2d(Module):
         self.stride = whole_number("stride", stride, least=1)
         self.padding = whole_number("padding", padding, least=0)
         shape = (self.out_channels, self.in_channels, *self.kernel_size)
-        self.weight = Parameter(torch.empty(shape))
-        self.bias = Parameter(torch.empty(self.out_channels))
-        self.reset_parameters()
-
-    @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Draw weight, then bias, from U(-b, b), b = 1/√(inputs of one output)."""
-        bound = 1 / math.sqrt(self.weight[0].numel())
-        self.weight.uniform_(-bound, bound)
-        self.bias.uniform_(-bound, bound)
+        bound = 1 / math.sqrt(math.prod(shape[1:]))
+        self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(shape[0]).uniform_(-bound, bound))
 
     def forward(self, image: Tensor) -> Tensor:
         check_image(image, self)
         if image.dim() == 3:  # a single image is a batch of one
             return self.forward(image[None])[0]
-
-        # Every window the kernel meets: [B, C, H', W', kernel height, kernel width]
-        kernel_height, kernel_width = self.kernel_size
-        windows = (
-            zero_pad(image, self.padding)
-            .unfold(2, kernel_height, self.stride)
-            .unfold(3, kernel_width, self.stride)
-        )
-        batch, _, height, width, _, _ = windows.shape
-
+        padded = zero_pad(image, self.padding)
+        windows = all_windows(padded, self.kernel_size, self.stride)
         # One column a window: [C · kernel height · kernel width, B · H' · W']
-        columns = windows.permute(1, 4, 5, 0, 2, 3).flatten(0, 2).flatten(1)
-
+        columns = windows.permute(1, 2, 3, 0, 4, 5).flatten(0, 2).flatten(1)
         # One row a kernel; row times column is one output value: [O, B · H' · W']
         output = torch.addmm(self.bias[:, None], self.weight.flatten(1), columns)
-        return output.unflatten(1, (batch, height, width)).transpose(0, 1).contiguous()
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
-            f"stride={self.stride}, padding={self.padding}"
-        )
+        output = output.unflatten(1, (len(image), *windows.shape[4:]))
+        return output.transpose(0, 1).contiguous()
 
 
 def zero_pad(image: Tensor, padding: int) -> Tensor:
@@ -95,6 +74,17 @@ def zero_pad(image: Tensor, padding: int) -> Tensor:
     padded = image.new_zeros(batch, channels, height + 2 * padding, width + 2 * padding)
     padded[:, :, padding:-padding, padding:-padding] = image
     return padded
+
+
+def all_windows(image: Tensor, kernel_size: tuple[int, int], stride: int) -> Tensor:
+    """Windows of `image` [B, C, H, W]: [B, C, kernel height, kernel width, H', W'].
+
+    `unfold` puts the pixels of a window last. Moved before the positions H' and W' they
+    make one step of the backward pass, the adding up of overlaps, run along rows.
+    """
+    height, width = kernel_size
+    rows = image.unfold(2, height, stride).movedim(4, 2)
+    return rows.unfold(4, width, stride).movedim(5, 3)
 
 
 def whole_number(name: str, value: int, least: int) -> int:

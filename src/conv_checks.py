@@ -1,4 +1,4 @@
-"""How the hand-written layer compares with nn.Conv2d, on equal weights and inputs."""
+"""What the hand-written layer costs, compared with nn.Conv2d on equal inputs."""
 
 import itertools
 import json
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from src.common.project import SEED
+from src.common.project import FAST
+from src.common.results import record_results
+from src.common.tables import markdown_table
 from src.conv import Conv2d
 
 # Without this the profiler tells about its own start and stop on stderr.
@@ -36,31 +38,22 @@ class LayerShape:
     padding: int
     image_size: tuple[int, int]
 
-    def pair(self, dtype: torch.dtype) -> tuple[Conv2d, nn.Conv2d]:
-        """Our layer and nn.Conv2d, with the same weights and bias."""
+    def __str__(self) -> str:
+        height, width = self.kernel_size
+        step = f", stride {self.stride}" if self.stride > 1 else ""
+        channels = f"{self.in_channels}→{self.out_channels}"
+        return f"{channels}, {height}×{width}{step}, {self.image_size[0]} px"
+
+    def pair(self) -> tuple[Conv2d, nn.Conv2d]:
+        """Our layer and nn.Conv2d."""
         channels = self.in_channels, self.out_channels
         window = self.kernel_size, self.stride, self.padding
-        ours = Conv2d(*channels, *window).to(dtype)
-        theirs = nn.Conv2d(*channels, *window).to(dtype)
-        ours.load_state_dict(theirs.state_dict())
-        return ours, theirs
+        return Conv2d(*channels, *window), nn.Conv2d(*channels, *window)
 
-    def images(self, batch_size: int, dtype: torch.dtype) -> Tensor:
+    def images(self, batch_size: int) -> Tensor:
         """Random images [B, C, H, W] for this layer."""
-        return torch.randn(batch_size, self.in_channels, *self.image_size, dtype=dtype)
+        return torch.randn(batch_size, self.in_channels, *self.image_size)
 
-
-#: From the simplest layer to one in which all sizes differ.
-CASES = {
-    "1×1 (the defaults)": LayerShape(1, 1, (1, 1), 1, 0, (6, 6)),
-    "1×1, channels": LayerShape(3, 4, (1, 1), 1, 0, (6, 6)),
-    "square kernel": LayerShape(3, 4, (3, 3), 1, 0, (8, 8)),
-    "rectangular kernel": LayerShape(3, 4, (2, 5), 1, 0, (8, 8)),
-    "stride": LayerShape(3, 4, (3, 3), 2, 0, (8, 8)),
-    "padding": LayerShape(3, 4, (3, 3), 1, 2, (8, 8)),
-    "stride and padding": LayerShape(3, 4, (3, 3), 2, 1, (8, 8)),
-    "all unequal": LayerShape(5, 7, (4, 2), 3, 1, (13, 10)),
-}
 
 #: The distinct convolutions of torchvision's ResNet-18 on 224×224 images.
 RESNET18_LAYERS = (
@@ -78,56 +71,14 @@ RESNET18_LAYERS = (
 )
 
 
-@dataclass(frozen=True)
-class Differences:
-    """The largest absolute difference between the two layers in each quantity."""
-
-    output: float
-    input_grad: float
-    weight_grad: float
-    bias_grad: float
-
-
-def compare(
-    shape: LayerShape,
-    *,
-    batch_size: int = 2,
-    dtype: torch.dtype = torch.float64,
-    seed: int = SEED,
-) -> Differences:
-    """Run both layers forward and backward on the same random numbers.
-
-    The gradient that comes back to the output is random too: a constant one, such as
-    that of a sum, would hide errors of position.
-    Raises ValueError when the two outputs differ in shape or type.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        ours, theirs = shape.pair(dtype)
-        images = shape.images(batch_size, dtype)
-        output_grad = torch.randn_like(theirs(images))
-    mine = _forward_backward(ours, images, output_grad)
-    reference = _forward_backward(theirs, images, output_grad)
-    return Differences(*map(_largest_difference, mine, reference))
-
-
-def _forward_backward(
+def forward_backward(
     layer: nn.Module, images: Tensor, output_grad: Tensor
 ) -> tuple[Tensor, ...]:
-    """Output, and the gradients of images, weight and bias."""
+    """Output, and the gradients by images, weight and bias, from the output's."""
     images = images.detach().requires_grad_()
     output = layer(images)
-    grads = torch.autograd.grad(output, (images, layer.weight, layer.bias), output_grad)
-    return output.detach(), *grads
-
-
-def _largest_difference(a: Tensor, b: Tensor) -> float:
-    if a.shape != b.shape or a.dtype != b.dtype:
-        raise ValueError(
-            f"{tuple(a.shape)} of {a.dtype} can't be compared with "
-            f"{tuple(b.shape)} of {b.dtype}"
-        )
-    return (a - b).abs().max().item()
+    inputs = (images, layer.weight, layer.bias)
+    return output, *torch.autograd.grad(output, inputs, output_grad)
 
 
 @dataclass(frozen=True)
@@ -162,6 +113,7 @@ class Benchmark:
     """The costs of every layer shape, and the geometric means of their ratios."""
 
     layers: tuple[LayerCosts, ...]
+    batch_size: int
 
     @property
     def time_ratio(self) -> float:
@@ -175,8 +127,8 @@ class Benchmark:
 def benchmark(
     shapes: Iterable[LayerShape] = RESNET18_LAYERS,
     *,
-    batch_size: int = 2,
-    repetitions: int = 7,
+    batch_size: int = 8,
+    repetitions: int = 1 if FAST else 3,
 ) -> Benchmark:
     """Time and peak memory of both layers, forward and backward, in float32.
 
@@ -188,18 +140,17 @@ def benchmark(
     torch.set_num_threads(1)
     try:
         costs = (_layer_costs(shape, batch_size, repetitions) for shape in shapes)
-        return Benchmark(tuple(costs))
+        return Benchmark(tuple(costs), batch_size)
     finally:
         torch.set_num_threads(threads)
 
 
 def _layer_costs(shape: LayerShape, batch_size: int, repetitions: int) -> LayerCosts:
-    layers = shape.pair(torch.float32)
-    images = shape.images(batch_size, torch.float32)
+    layers, images = shape.pair(), shape.images(batch_size)
     output_grad = torch.randn_like(layers[1](images))
 
     def run(layer: nn.Module) -> None:
-        _forward_backward(layer, images, output_grad)
+        forward_backward(layer, images, output_grad)
 
     peaks = [peak_bytes(lambda layer=layer: run(layer)) for layer in layers]
     seconds = [[], []]
@@ -228,3 +179,46 @@ def peak_bytes(action: Callable[[], object]) -> int:
     changes.sort(key=lambda event: event["ts"])
     sizes = (change["args"]["Bytes"] for change in changes)
     return max(itertools.accumulate(sizes, initial=0))
+
+
+def cost_table(costs: Benchmark) -> str:
+    """A Markdown table: milliseconds and ratios of every layer, and the means."""
+    rows = [
+        [
+            f"`{layer.shape}`",
+            f"{1e3 * layer.ours.seconds:.1f} ms",
+            f"{1e3 * layer.theirs.seconds:.1f} ms",
+            f"{layer.time_ratio:.2f}×",
+            f"{layer.memory_ratio:.2f}×",
+        ]
+        for layer in costs.layers
+    ]
+    means = [f"**{ratio:.2f}×**" for ratio in (costs.time_ratio, costs.memory_ratio)]
+    rows.append(["**geometric mean**", "", "", *means])
+    return markdown_table(["layer", "ours", "`nn.Conv2d`", "time", "memory"], rows)
+
+
+def record(
+    largest: dict[str, float], cases: int, gradcheck: bool, costs: Benchmark
+) -> None:
+    """Record what question 1 found.
+
+    largest: over all `cases`, the largest difference of each quantity compared.
+    """
+    layers = {
+        str(layer.shape): {
+            "time_ratio": layer.time_ratio,
+            "memory_ratio": layer.memory_ratio,
+        }
+        for layer in costs.layers
+    }
+    convolution = {
+        "largest_differences_float64": largest,
+        "cases": cases,
+        "gradcheck": gradcheck,
+        "batch_size": costs.batch_size,
+        "time_ratio": costs.time_ratio,
+        "memory_ratio": costs.memory_ratio,
+        "layers": layers,
+    }
+    record_results("q1", convolution=convolution)

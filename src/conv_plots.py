@@ -1,5 +1,6 @@
 """The figures of questions 1 and 2: each drawn from plain data, and returned."""
 
+import itertools
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -8,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from src.plots import BLUE, GREEN, GREY, ORANGE, hide_axes
+from src.plots import BLUE, GREEN, ORANGE, hide_axes
 
 
 def backpropagation_windows() -> Figure:
@@ -37,7 +38,7 @@ def backpropagation_windows() -> Figure:
     image_title = "Image's gradient: flipped $K$\n"
     image_title += r"slides over padded $\partial C/\partial Y$"
     return _matrices(
-        (9.5, 5.7),
+        (7.4, 4.5),
         ("Output:\n$K$ slides over $X$", image, in_image),
         (kernel_title, image, of_kernel),
         (image_title, zeros + output_grad + zeros, of_image),
@@ -106,11 +107,12 @@ def windows_of_a_convolution(
     kernel: Sequence[Sequence[int]],
     output: Sequence[Sequence[int]],
     stride: int,
+    padding: int,
 ) -> Figure:
     """A padded image, a kernel and their output as matrices of whole numbers.
 
-    Three of the windows, the first two and the last, are outlined in the padded image,
-    and the output that each of them gives is outlined in the same way.
+    Up to three of the windows, the first two and the last, are outlined in the padded
+    image, and the output that each of them gives is outlined in the same way.
     """
     size = (len(kernel), len(kernel[0]))
     in_image, in_output = {}, {}
@@ -120,9 +122,9 @@ def windows_of_a_convolution(
         in_output[name] = (row, column, 1, 1)
     return _matrices(
         (9, 4),
-        ("padded image", _labels(padded), in_image),
-        ("kernel", _labels(kernel, zero="0 "), {}),
-        ("output", _labels(output, zero="0 "), in_output),
+        ("padded image", _labels(padded, padding), in_image),
+        ("kernel", _labels(kernel), {}),
+        ("output", _labels(output), in_output),
     )
 
 
@@ -139,28 +141,35 @@ def windows_as_columns(
         in_columns[name] = (0, number, len(columns), 1)
         in_output[name] = (0, number, 1, 1)
     return _matrices(
-        (9.5, 4.2),
-        ("kernel, as one row", _labels([kernel_row], zero="0 "), {}),
+        (10, 4.2),
+        ("kernel, as one row", _labels([kernel_row]), {}),
         ("× windows, one a column", _labels(columns), in_columns),
-        ("= output", _labels([output], zero="0 "), in_output),
+        ("= output", _labels([output]), in_output),
     )
 
 
 def _three_windows(output: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """Row and column of the first two windows and of the last."""
-    return [(0, 0), (0, 1), (len(output) - 1, len(output[0]) - 1)]
+    """Row and column of the first two windows and of the last, as far as there are."""
+    places = [(i, j) for i, row in enumerate(output) for j in range(len(row))]
+    return places[:2] + places[2:][-1:]
 
 
-def _labels(matrix: Sequence[Sequence[int]], zero: str = "0") -> list[list[str]]:
+def _labels(matrix: Sequence[Sequence[int]], padding: int = 0) -> list[list[str]]:
     """The numbers as text. `_windows_on` shades "0", which only padding shall be."""
-    return [[str(number) if number else zero for number in row] for row in matrix]
+    inner_rows = range(padding, len(matrix) - padding)
+    inner_columns = range(padding, len(matrix[0]) - padding)
+    labels = [[str(number) for number in row] for row in matrix]
+    for i, j in itertools.product(inner_rows, inner_columns):
+        if labels[i][j] == "0":
+            labels[i][j] = "0 "
+    return labels
 
 
 def filtered_image(image: np.ndarray, responses: dict[str, np.ndarray]) -> Figure:
     """A colour image and what each filter makes of it.
 
-    image: uint8 [H, W, 3]. responses: [H, W] each, by the filter's name; one with
-    negative values is drawn with grey for 0, any other from black to white.
+    image: [H, W, 3], uint8 or from 0 to 1. responses: [H, W] each, by the filter's
+    name; one with negative values has grey for 0, any other goes from black to white.
     """
     count = 1 + len(responses)
     figure, axes = plt.subplots(1, count, figsize=(1.85 * count, 2.3))
@@ -172,22 +181,4 @@ def filtered_image(image: np.ndarray, responses: dict[str, np.ndarray]) -> Figur
         axis.imshow(response, cmap="gray", vmin=lowest, vmax=largest)
         axis.set_title(name)
     hide_axes(axes)
-    return figure
-
-
-def cost_ratios(
-    labels: Sequence[str], time_ratios: Sequence[float], memory_ratios: Sequence[float]
-) -> Figure:
-    """Our cost over the reference's, layer by layer; 1 is the reference."""
-    figure, axis = plt.subplots(figsize=(8, 3.8))
-    rows = np.arange(len(labels))
-    axis.axvline(1, color=GREY, linestyle="-", linewidth=1)
-    axis.plot(time_ratios, rows, "o", color=BLUE, label="time")
-    axis.plot(memory_ratios, rows, "s", color=ORANGE, mfc="none", label="peak memory")
-    axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_formatter("{x:g}×")
-    axis.set_yticks(rows, labels)
-    axis.invert_yaxis()
-    axis.set_xlabel("our layer ÷ nn.Conv2d (left of the line: cheaper)")
-    axis.legend(loc="lower right")
     return figure

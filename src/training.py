@@ -1,19 +1,22 @@
-"""Training a network from scratch on images in memory: fast, seeded, resumable."""
+"""Training a network on examples in memory: seeded, and from scratch resumable."""
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial as bound
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from src.cifar10 import Examples, Transform
 from src.common.kept import Key, make_key, resume, save_progress
 from src.common.progress import LiveLog
-from src.common.project import SEED
+from src.common.project import FAST, SEED
 from src.common.trained import Trained, keep_trained
 
 
@@ -21,36 +24,31 @@ from src.common.trained import Trained, keep_trained
 class Recipe:
     """All that decides what training from scratch gives, but for the data.
 
-    The learning rate of biases and of BatchNorm's scales is `vector_factor` times that
-    of the weights, and their weight decay as many times smaller, so that both shrink
-    alike: there are few of them, and they may move faster. Source of that, of the
-    images' mirroring in turns, and of the strong decay and smoothing: Jordan (2024),
-    "94% on CIFAR-10 in 3.29 Seconds", https://arxiv.org/abs/2404.00498.
+    SGD with Nesterov momentum; the learning rate rises linearly from a twenty-fifth of
+    its peak, then falls linearly to zero: Smith and Topin (2017), "Super-convergence",
+    https://arxiv.org/abs/1708.07120. Label smoothing: Szegedy et al. (2015),
+    https://arxiv.org/abs/1512.00567.
     """
 
-    widths: tuple[int, int, int] = (64, 256, 256)
-    epochs: int = 14
-    batch_size: int = 250
-    peak_learning_rate: float = 0.3
+    widths: tuple[int, int, int] = (8, 16, 16) if FAST else (64, 128, 256)
+    epochs: int = 1 if FAST else 12
+    batch_size: int = 125
+    peak_learning_rate: float = 0.2
     warm_up: float = 0.2  # the part of the steps in which the learning rate rises
-    momentum: float = 0.9  # Nesterov's
-    weight_decay: float = 1.2e-3
-    vector_factor: float = 8.0
-    label_smoothing: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 1e-3
+    label_smoothing: float = 0.1
     max_shift: int = 3  # pixels by which the images are shifted at most
+    mirrored: float = 0.5  # the probability that an image is mirrored
     seed: int = SEED
-
-    def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """The rate of a step, counted from 0: linearly up, then linearly to zero."""
-        steps = self.epochs * steps_per_epoch
-        peak = max(1, round(self.warm_up * steps))
-        part = min((step + 1) / peak, (steps - step) / max(1, steps - peak))
-        return max(0.0, part) * self.peak_learning_rate
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of a learning curve; accuracies in [0, 1], losses in nats an image."""
+    """One row of a learning curve; accuracies in [0, 1], losses in nats an image.
+
+    The validation figures are nan where nothing was held out.
+    """
 
     number: int
     train_loss: float
@@ -60,28 +58,81 @@ class Epoch:
     seconds: float
 
 
-def augment(
-    images: Tensor, mirrored: Tensor, max_shift: int, generator: torch.Generator
-) -> Tensor:
-    """Shift each image by up to `max_shift` pixels, and mirror those to be mirrored.
+def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to `max_shift` pixels, and mirror some, at random.
 
-    images: uint8 [B, C, H, W]; returns the same shape and type. What a shift uncovers
-    shows the image's reflection. mirrored: bool [B].
+    images: float [B, C, H, W], as is what is returned. What a shift uncovers shows the
+    image's reflection.
     """
-    count, _, height, width = images.shape
-    padded = nn.functional.pad(images.float(), [max_shift] * 4, mode="reflect")
-    windows = padded.to(images.dtype).unfold(2, height, 1).unfold(3, width, 1)
-    down, right = torch.randint(2 * max_shift + 1, (2, count), generator=generator)
-    shifted = windows[torch.arange(count), :, down, right]
-    return torch.where(mirrored[:, None, None, None], shifted.flip(-1), shifted)
+    size, shift = images.shape[-1], recipe.max_shift
+    framed = pad(images, [shift] * 4, mode="reflect")
+    corners = torch.randint(2 * shift + 1, (len(images), 2), generator=generator)
+    shifted = torch.stack(
+        [
+            image[:, top : top + size, left : left + size]
+            for image, (top, left) in zip(framed, corners.tolist(), strict=True)
+        ]
+    )
+    mirror = torch.rand(len(images), generator=generator) < recipe.mirrored
+    return torch.where(mirror[:, None, None, None], shifted.flip(-1), shifted)
+
+
+def shuffled(
+    data: Examples,
+    batch_size: int,
+    generator: torch.Generator,
+    device: torch.device,
+    change: Callable[[Tensor], Tensor] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The data once, in random order, as batches of inputs and labels on the device.
+
+    change: what happens to the inputs of a batch first, such as augmentation.
+    """
+    for index in torch.randperm(len(data), generator=generator).split(batch_size):
+        inputs = data.inputs[index]
+        if change:
+            inputs = change(inputs)
+        yield to_device(inputs, device), data.labels[index].to(device)
+
+
+def train_epoch(
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    optimiser: Optimizer,
+    schedule: LRScheduler,
+    label_smoothing: float = 0.0,
+    report: Callable[[str], None] | None = None,
+) -> tuple[float, float]:
+    """One step for each batch; returns the mean loss in nats, and accuracy in [0, 1].
+
+    Both are of the batches as they were met. report: told after each step, in words.
+    """
+    network.train()
+    loss_sum, correct, seen = 0.0, 0, 0
+    for inputs, labels in batches:
+        logits = network(inputs)
+        loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        seen += len(labels)
+        loss_sum += loss.item() * len(labels)
+        correct += (logits.argmax(1) == labels).sum().item()
+        if report:
+            report(f"loss {loss_sum / seen:.3f}, accuracy {correct / seen:.1%}")
+    return loss_sum / seen, correct / seen
 
 
 @torch.no_grad()
 def predict(
     model: nn.Module, images: Tensor, transform: Transform, batch_size: int = 250
 ) -> Tensor:
-    """Outputs, float32 [N, D] on the CPU, for uint8 images; sets evaluation mode."""
-    device = next(model.parameters()).device
+    """What the model makes of uint8 images, float32 on the CPU; sets evaluation mode.
+
+    images: [N, C, H, W], of which `transform` makes the model's input.
+    """
+    device = next(model.parameters(), torch.empty(0)).device  # a pooling has none
     model.eval()
     batches = (to_device(transform(some), device) for some in images.split(batch_size))
     return torch.cat([model(batch).float().cpu() for batch in batches])
@@ -93,24 +144,30 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, memory_format=layout)
 
 
-def make_optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, in two groups: weights; biases and BatchNorm.
-
-    "factor" is what a group's learning rate is multiplied by.
-    """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    weights = [p for p in trained if p.ndim > 1]
-    vectors = [p for p in trained if p.ndim == 1]
-    decay, factor = recipe.weight_decay, recipe.vector_factor
-    groups = [
-        {"params": weights, "weight_decay": decay, "factor": 1.0},
-        {"params": vectors, "weight_decay": decay / factor, "factor": factor},
-    ]
-    return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=True)
+def optimiser_and_schedule(
+    network: nn.Module, recipe: Recipe, steps_per_epoch: int
+) -> tuple[SGD, OneCycleLR]:
+    """Stochastic gradient descent, and the learning rate's course over all steps."""
+    optimiser = SGD(
+        network.parameters(),
+        lr=recipe.peak_learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=True,
+    )
+    schedule = OneCycleLR(
+        optimiser,
+        max_lr=recipe.peak_learning_rate,
+        total_steps=recipe.epochs * steps_per_epoch,
+        pct_start=recipe.warm_up,
+        anneal_strategy="linear",
+        cycle_momentum=False,
+    )
+    return optimiser, schedule
 
 
 def train_from_scratch(
-    model: nn.Module,
+    network: nn.Module,
     recipe: Recipe,
     train: Examples,
     validation: Examples | None,
@@ -119,69 +176,49 @@ def train_from_scratch(
     partial: Path | None = None,
     log: LiveLog | None = None,
 ) -> list[Epoch]:
-    """Train `model` in place for `recipe.epochs` epochs; return its learning curve.
+    """Train `network` in place for `recipe.epochs` epochs; return its learning curve.
 
-    transform: uint8 [B, 3, 32, 32] to the network's input.
+    train, validation: uint8 images [N, 3, 32, 32] and their labels; validation, if any,
+        is measured after each epoch.
+    transform: makes the network's input of them, for each image once: the random
+        changes come after it.
     partial: where the state is kept after each epoch. If one is there, training goes on
         from it, and ends up with exactly what an uninterrupted training gives. Its
         name must tell the data and recipe, as that of `kept.place` does.
-    validation: measured after each epoch; nan in the curve without one.
     Training accuracy and loss are those of the epoch's augmented batches, as they were
     seen during training; the loss includes label smoothing.
     """
     log = log or LiveLog()
-    device = next(model.parameters()).device
-    steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
-    optimiser = make_optimiser(model, recipe)
-    parts = {"model": model, "optimiser": optimiser}
+    device = next(network.parameters()).device
+    inputs = torch.cat([transform(images) for images in train.inputs.split(1000)])
+    data = Examples(inputs, train.labels)
+    steps_per_epoch = math.ceil(len(data) / recipe.batch_size)
+    optimiser, schedule = optimiser_and_schedule(network, recipe, steps_per_epoch)
+    parts = {"network": network, "optimiser": optimiser, "schedule": schedule}
     state = resume(partial, parts) if partial else {}
     history = [Epoch(**row) for row in state.get("history", [])]
     if history:
         log.line(f"(epochs 1 to {len(history)} resumed from a checkpoint)")
 
-    mirrored_first = torch.rand(len(train), generator=seeded(recipe, 0)) < 0.5
     for number in range(len(history) + 1, recipe.epochs + 1):
         started = time.perf_counter()
-        generator = seeded(recipe, number)
-        order = torch.randperm(len(train), generator=generator)
-        # Each image is mirrored in every other epoch; in which, is up to chance.
-        mirrored = mirrored_first ^ (number % 2 == 0)
-        step = (number - 1) * steps_per_epoch
-        loss_sum = correct = 0.0
-        model.train()
-        batches = order.split(recipe.batch_size)
-        for index in log.track(batches, f"epoch {number}/{recipe.epochs}"):
-            rate = recipe.learning_rate(step, steps_per_epoch)
-            for group in optimiser.param_groups:
-                group["lr"] = rate * group["factor"]
-            batch = train[index]
-            images = augment(batch.inputs, mirrored[index], recipe.max_shift, generator)
-            labels = batch.labels.to(device)
-            logits = model(to_device(transform(images), device))
-            loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            step += 1
-            loss_sum += loss.item() * len(batch)
-            correct += (logits.argmax(1) == labels).sum().item()
-
-        measured = [math.nan, math.nan]
+        generator = torch.Generator().manual_seed(recipe.seed * 1000 + number)
+        change = bound(augment, recipe=recipe, generator=generator)
+        batches = shuffled(data, recipe.batch_size, generator, device, change)
+        steps = log.track(batches, f"epoch {number}/{recipe.epochs}", steps_per_epoch)
+        learned = train_epoch(
+            network, steps, optimiser, schedule, recipe.label_smoothing, log.status
+        )
+        measured = math.nan, math.nan
         if validation is not None:
-            logits = predict(model, validation.inputs, transform)
+            logits = predict(network, validation.inputs, transform)
             measured = loss_and_accuracy(logits, validation.labels)
-        learned = loss_sum / len(train), correct / len(train)
         seconds = time.perf_counter() - started
         history.append(Epoch(number, *learned, *measured, seconds))
         log.line(format_epoch(history[-1]))
         if partial:
             save_progress(partial, parts, history=list(map(asdict, history)))
     return history
-
-
-def seeded(recipe: Recipe, number: int) -> torch.Generator:
-    """The source of randomness of an epoch; 0: of what holds for all epochs."""
-    return torch.Generator().manual_seed(recipe.seed * 1000 + number)
 
 
 def loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
@@ -194,11 +231,13 @@ EPOCH_HEADER = "epoch   train loss  accuracy   validation loss  accuracy   secon
 
 
 def format_epoch(epoch: Epoch) -> str:
-    """One fixed-width line under `EPOCH_HEADER`."""
+    """One fixed-width line under `EPOCH_HEADER`; dashes where nothing was held out."""
+    loss, accuracy = f"{epoch.validation_loss:.3f}", f"{epoch.validation_accuracy:.2%}"
+    if math.isnan(epoch.validation_loss):
+        loss = accuracy = "–"
     return (
         f"{epoch.number:5d}   {epoch.train_loss:10.3f}  {epoch.train_accuracy:8.2%}"
-        f"   {epoch.validation_loss:15.3f}  {epoch.validation_accuracy:8.2%}"
-        f"   {epoch.seconds:7.1f}"
+        f"   {loss:>15}  {accuracy:>8}   {epoch.seconds:7.1f}"
     )
 
 
@@ -228,7 +267,7 @@ def train_or_load(
     build: Build,
     recipe: Recipe,
     train: Examples,
-    validation: Examples,
+    validation: Examples | None,
     transform: Transform,
     *,
     device: torch.device | str = "cpu",

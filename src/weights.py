@@ -1,12 +1,14 @@
-"""Pre-trained ResNet-18 weights: the official ones, or a stand-in where there are none.
+"""Pre-trained ResNet-18 weights: ImageNet's official ones, or the best that can be had.
 
-Both come as one small object, so that the code of a notebook is the same for both. The
-official ones are torchvision's `ResNet18_Weights.IMAGENET1K_V1` (the same as the old
-`pretrained=True`). The stand-in in `data/weights/` is described in its README.
+Three sources, one small object, so that the code of a notebook is the same for all:
+
+official    torchvision's `ResNet18_Weights.IMAGENET1K_V1` (the old `pretrained=True`)
+compressed  the same network in 1.7 MB (Stock et al., 2020), see `decompress`
+standin     trained by us at 64 px; comes with the project (`data/weights/README.md`)
 """
 
 import os
-import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +22,7 @@ from src.common.files import file_hash
 from src.common.project import FAST, WEIGHTS
 
 OFFICIAL = ResNet18_Weights.IMAGENET1K_V1
-#: Its file's name ends in the first digits of its SHA-256.
-OFFICIAL_URL = OFFICIAL.url
-
-STANDIN = WEIGHTS / "resnet18_tiny_imagenet_64px.pt"
-STANDIN_SHA256 = "a997fff8cdf20aed1d2490be20b6eb1c04bcde62a1dbab72a4a9204a4a2db84b"
+STANDIN_NAME = "resnet18_distilled_64px"
 
 
 def input_transform(size: int, mean: tuple, std: tuple) -> v2.Compose:
@@ -44,7 +42,7 @@ def input_transform(size: int, mean: tuple, std: tuple) -> v2.Compose:
 
 
 class WeightsUnavailable(RuntimeError):
-    """Not even the stand-in can be used; the text says what to do."""
+    """No source that may be used gives weights; the text says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +55,13 @@ class PretrainedWeights:
 
     name: str
     provenance: str  # in one line
-    official: bool  # torchvision's ImageNet weights rather than the stand-in
+    remark: str  # what is to be known of them, in a sentence for the reader
+    top1: float | None  # published accuracy on ImageNet's validation images, in [0, 1]
     input_size: int  # height and width in pixels of the images they were trained on
     mean: tuple[float, ...]
     std: tuple[float, ...]
     categories: tuple[str, ...] = field(repr=False)  # what the head's outputs mean
     state_dict: dict[str, Tensor] = field(repr=False)
-    sha256: str  # of the file that they were read from
 
     def build(self) -> ResNet:
         """A torchvision resnet18 with these weights, in eval mode."""
@@ -72,99 +70,173 @@ class PretrainedWeights:
         return model.eval()
 
 
-def load_pretrained(*, allow_download: bool = not FAST) -> PretrainedWeights:
-    """The official weights where they can be had, otherwise the stand-in.
-
-    Looks in `data/weights/`, then in torch.hub's cache, then downloads them into that
-    cache, and prints what is used and why. MAMAN13_WEIGHTS=standin in the
-    environment asks for the stand-in. Raises ValueError for another value of it, and
-    WeightsUnavailable when the stand-in is damaged.
-    """
-    wish = os.environ.get("MAMAN13_WEIGHTS", "")
-    if wish not in ("", "standin"):
-        raise ValueError(
-            f"MAMAN13_WEIGHTS is {wish!r}; set it to 'standin' or unset it"
-        )
-    if wish == "standin":
-        why = "asked for by MAMAN13_WEIGHTS"
-    else:
-        try:
-            weights = _read_official(_official_file(allow_download))
-            print(f"Weights: {weights.provenance}")
-            return weights
-        except Exception as error:  # whatever is wrong, the stand-in works
-            why = reason(error)
-    weights = _read_standin()
-    print(
-        f"Weights: {weights.provenance}.\n"
-        f"They are a stand-in for the official ImageNet weights\n({why}).\n"
-        f"To use those, put {_file_name()} into data/weights/\n(from {OFFICIAL_URL})."
-    )
-    return weights
-
-
-def _file_name() -> str:
-    return OFFICIAL_URL.rpartition("/")[2]
-
-
-def _hash_prefix() -> str:
-    return re.search(r"-([0-9a-f]{8,})\.", _file_name())[1]
-
-
-def _official_file(allow_download: bool) -> Path:
-    """The path of the checked official file; SourceFailed or OSError without one."""
-    own = WEIGHTS / _file_name()
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / _file_name()
-    for path in (own, cached):
-        if not path.is_file():
-            continue
-        if file_hash(path).startswith(_hash_prefix()):
-            return path
-        where = "data/weights/" if path == own else "torch.hub's cache"
-        print(f"Weights: {path.name} in {where} is incomplete or corrupt and not used")
-    if not allow_download:
-        raise SourceFailed("none on this machine, and nothing is downloaded now")
-    download(OFFICIAL_URL, cached, _hash_prefix())
-    return cached
-
-
-def _read_official(path: Path) -> PretrainedWeights:
+def _imagenet(state: dict, **about: object) -> PretrainedWeights:
+    """Weights that take what the official ones take."""
     preset = OFFICIAL.transforms()
     return PretrainedWeights(
-        name="resnet18_imagenet1k_v1",
-        provenance="torchvision's official ResNet18_Weights.IMAGENET1K_V1",
-        official=True,
+        **about,
         input_size=preset.crop_size[0],
         mean=tuple(preset.mean),
         std=tuple(preset.std),
         categories=tuple(OFFICIAL.meta["categories"]),
-        state_dict=torch.load(path, map_location="cpu", weights_only=True),
-        sha256=file_hash(path),
+        state_dict=state,
     )
 
 
-def _read_standin() -> PretrainedWeights:
-    digest = file_hash(STANDIN) if STANDIN.is_file() else "no such file"
-    if digest != STANDIN_SHA256:
-        raise WeightsUnavailable(
-            f"data/weights/{STANDIN.name} is missing or damaged (SHA-256: {digest}); "
-            "restore it with `git checkout -- data/weights`"
-        )
-    saved = torch.load(STANDIN, map_location="cpu", weights_only=True)
+def _official(saved: dict) -> PretrainedWeights:
+    return _imagenet(
+        saved,
+        name="resnet18_imagenet1k_v1",
+        provenance="torchvision's official ResNet18_Weights.IMAGENET1K_V1",
+        remark="The weights in use are ImageNet's official ones; they put 69.76 % of "
+        "ImageNet's validation images into the right class.",
+        top1=0.6976,
+    )
+
+
+def _compressed(saved: dict) -> PretrainedWeights:
+    return _imagenet(
+        decompress(saved),
+        name="resnet18_imagenet_compressed",
+        provenance="ImageNet's ResNet-18, compressed to 1.7 MB (Stock et al., 2020)",
+        remark="The weights in use are ImageNet's official ones after a compression to "
+        "1.7 MB ([Stock et al., 2020](https://arxiv.org/abs/1907.05686)); they put "
+        "65.81 % of ImageNet's validation images into the right class, the originals "
+        "69.76 %, so with those the new head may do somewhat better than here.",
+        top1=0.6581,
+    )
+
+
+def _standin(saved: dict) -> PretrainedWeights:
     meta = saved["meta"]
     state = {  # stored in half precision; BatchNorm's integer counters stay integers
         name: value.float() if value.is_floating_point() else value
         for name, value in saved["state_dict"].items()
     }
     return PretrainedWeights(
-        name=meta["name"],
-        provenance="a ResNet-18 trained on 200 ImageNet classes at 64 px "
-        "(data/weights/README.md)",
-        official=False,
+        name=STANDIN_NAME,
+        provenance="a stand-in for ImageNet's weights (data/weights/README.md)",
+        remark="The weights in use are a stand-in, since ImageNet's were out of reach: "
+        "a ResNet-18 trained by us at 64 × 64 pixels (data/weights/README.md), whose "
+        "results must not be taken for those of ImageNet's weights.",
+        top1=None,  # measured on other images than the others'
         input_size=meta["input_size"],
         mean=tuple(meta["mean"]),
         std=tuple(meta["std"]),
         categories=tuple(meta["categories"]),
         state_dict=state,
-        sha256=digest,
+    )
+
+
+def decompress(compressed: dict[str, dict]) -> dict[str, Tensor]:
+    """The state dict of a resnet18 whose layers were product-quantised.
+
+    The weight of a convolution or linear layer is a matrix, a row for each output. Each
+    row is cut into pieces of d numbers (a 3x3 filter of one input channel, or 4 numbers
+    of a 1x1 convolution or of the linear layer), and of each piece only the index of
+    the most similar of K "centroids" [K, d], the layer's codebook, is kept.
+    assignments: [pieces a row * outputs], first the first piece of all rows.
+    BatchNorm's running statistics are folded into its weight and bias, so the mean is 0
+    and the variance such that adding epsilon, 1e-5, gives 1.
+    Source: Stock, Joulin, Gribonval, Graham and Jégou, "And the bit goes down" (ICLR
+    2020), https://arxiv.org/abs/1907.05686; format: github.com/facebookresearch/
+    kill-the-bits. Raises KeyError or RuntimeError where the parts don't fit.
+    """
+    state = resnet18().state_dict()
+    for name, layer in compressed.items():
+        if name == "fc_bias":
+            state["fc.bias"] = layer["bias"].detach()
+        elif "centroids" in layer:
+            pieces = layer["centroids"].float()[layer["assignments"].long()]
+            outputs, size = len(state[f"{name}.weight"]), pieces.shape[1]
+            rows = pieces.view(-1, outputs, size).transpose(0, 1)
+            state[f"{name}.weight"] = rows.reshape(state[f"{name}.weight"].shape)
+        else:
+            for kind, value in layer.items():
+                state[f"{name}.{kind}"] = value.float()
+        if f"{name}.running_var" in state:
+            state[f"{name}.running_mean"].zero_()
+            state[f"{name}.running_var"].fill_(1 - 1e-5)
+    return state
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of weights: in `data/weights/`, or else in torch.hub's cache.
+
+    sha256: what its SHA-256 begins with. url: where it can be had; None if it comes
+    with the project. read: what `torch.load` gives, as weights.
+    """
+
+    file: str
+    sha256: str
+    url: str | None
+    read: Callable[[dict], PretrainedWeights]
+
+    def find(self, allow_download: bool) -> Path:
+        """The path of the file, checked; SourceFailed or OSError without one.
+
+        One that is damaged is named, and left where it is.
+        """
+        own = WEIGHTS / self.file
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / self.file
+        for path in (own, cached):
+            if path.is_file() and file_hash(path).startswith(self.sha256):
+                return path
+            if path.is_file():
+                where = "data/weights/" if path == own else "torch.hub's cache"
+                print(f"Weights: {self.file} in {where} is damaged and not used")
+        if not (self.url and allow_download):
+            raise SourceFailed("not on this machine")
+        download(self.url, cached, self.sha256)
+        return cached
+
+
+#: By the names that MAMAN13_WEIGHTS takes; best first.
+SOURCES = {
+    "official": Source(
+        OFFICIAL.url.rpartition("/")[2], "f37072fd", OFFICIAL.url, _official
+    ),
+    "compressed": Source(
+        "resnet18_small_blocks.pth",
+        "54e98666166baa8f5e6fd783b75fef3780e8c9069351ae146781b23f6a0f4729",
+        "https://raw.githubusercontent.com/facebookresearch/kill-the-bits/"
+        "9ea70f1aef44f4ffb14d89fb304dcbcb93a31ec7/src/models/compressed/"
+        "resnet18_small_blocks.pth",
+        _compressed,
+    ),
+    "standin": Source(
+        f"{STANDIN_NAME}.pt",
+        "e67abe420b94579fdae6d1b40cbb2e81a0b5b329ece2430c75caeb949a4acece",
+        None,
+        _standin,
+    ),
+}
+
+
+def load_pretrained(*, allow_download: bool = not FAST) -> PretrainedWeights:
+    """The best weights that can be had; prints which, and why no better ones.
+
+    MAMAN13_WEIGHTS in the environment names the only source to be used. Raises
+    ValueError for a name that is none, and WeightsUnavailable when nothing is found.
+    """
+    wish = os.environ.get("MAMAN13_WEIGHTS", "")
+    if wish and wish not in SOURCES:
+        raise ValueError(
+            f"MAMAN13_WEIGHTS is {wish!r}; it may be {', '.join(SOURCES)}, or unset"
+        )
+    failed = []
+    for name in [wish] if wish else SOURCES:
+        try:
+            path = SOURCES[name].find(allow_download)
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            weights = SOURCES[name].read(saved)
+        except Exception as error:  # whatever is wrong, there may be another source
+            failed.append(f"{name}: {reason(error)}")
+        else:
+            print(f"Weights: {weights.provenance}", *failed, sep="\n  not the ")
+            return weights
+    raise WeightsUnavailable(
+        f"no pre-trained weights: {'; '.join(failed)}. data/weights/README.md tells "
+        "where to get them; `git checkout -- data/weights` restores the stand-in"
     )

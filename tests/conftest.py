@@ -22,6 +22,21 @@ def load(train):
     Path(__file__).with_name("fetched").touch()
     return SimpleNamespace(provenance="a fake set")
 """
+FAKE_WEIGHTS = """
+import os
+from types import SimpleNamespace
+
+STANDIN_NAME = "a_stand_in"
+
+class WeightsUnavailable(RuntimeError): ...
+
+def load_pretrained():
+    name = os.environ.get("MAMAN13_WEIGHTS", "resnet18_of_imagenet")
+    if name == "none":
+        raise WeightsUnavailable("no weights at all")
+    print(f"Weights: {name}")
+    return SimpleNamespace(name=name)
+"""
 FAKE_ANSWERS = "def update_answers(): raise ValueError('nothing was recorded')"
 
 
@@ -74,7 +89,7 @@ def overfit():
 
 @pytest.fixture
 def project(tmp_path, make_notebook):
-    """A project with our commands, tiny notebooks, and fakes of data and answers.
+    """Our commands, tiny notebooks, and fakes of data, weights and answers.
 
     Its path has a space and Hebrew letters in it.
     """
@@ -86,6 +101,7 @@ def project(tmp_path, make_notebook):
     for folder in ("tests", "answers", "data"):
         (root / folder).mkdir()
     (root / "src/cifar10.py").write_text(FAKE_DATA, encoding="utf-8")
+    (root / "src/weights.py").write_text(FAKE_WEIGHTS, encoding="utf-8")
     (root / "src/commands/answers.py").write_text(FAKE_ANSWERS, encoding="utf-8")
     show = "import os\nprint(os.environ['MAMAN13_FAST'], os.environ['MAMAN13_RETRAIN'])"
     for name in ("q1_convolution", "q2_backpropagation", "q3_transfer_learning"):

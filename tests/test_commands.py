@@ -52,6 +52,7 @@ def test_run_executes_and_saves_all_three(project, command):
     assert (project / "src/fetched").exists()
     printed = result.stdout
     assert printed.index("a fake set") < printed.index("q1_convolution.ipynb ...")
+    assert printed.index("Weights: resnet18_") < printed.index("q1_convolution.ipynb ")
     assert printed.index("q1_conv") < printed.index("q2_back") < printed.index("q3_tra")
     assert len(re.findall(r"^  2 cells, \d+\.\d s$", printed, re.MULTILINE)) == 3
     assert "\r" not in printed  # no live line where there is no terminal
@@ -85,7 +86,57 @@ def test_the_written_answers_follow(project, command):
     )
     result = command("run", "--only", "q1")
     assert result.returncode == 0
-    assert result.stdout.splitlines()[-1] == "q3.md brought up to date"
+    assert "\nq3.md brought up to date\n" in result.stdout
+    assert "Weights" not in result.stdout  # which q1 does not use, nor all the data
+    assert not (project / "src/fetched").exists()
+
+
+def test_conclusions_that_no_longer_hold_are_named(project, command):
+    (project / "src/commands/answers.py").write_text("def update_answers(): return []")
+    (project / "src/commands/conclusions.py").write_text(
+        "def doubts(figures): return [f'not borne out by {figures}: a sentence']"
+    )
+    (project / "data/results.json").write_text('{"a": 1}')
+    result = command("run", "--only", "q1")
+    assert result.returncode == 0
+    last = result.stdout.splitlines()[-1]
+    assert last == "WARNING: not borne out by {'a': 1}: a sentence"
+
+
+@pytest.mark.parametrize(
+    ("before", "used", "said"),
+    [
+        ("resnet18_imagenet1k_v1", "a_stand_in", 2),
+        ("a_stand_in", "a_stand_in", 0),
+        (None, "a_stand_in", 0),
+        ("a_stand_in", "resnet18_imagenet1k_v1", 0),
+    ],
+)
+def test_a_stand_in_that_replaces_other_outputs_is_told(
+    project, command, before, used, said
+):
+    """At the start and at the end, with the way back."""
+    if before:
+        recorded = json.dumps({"provenance": {"weights": before}})
+        (project / "data/results.json").write_text(recorded)
+    result = command("run", "--only", "q3", MAMAN13_WEIGHTS=used)
+    assert result.returncode == 0, result.stdout
+    note = f"NOTE: outputs made with ImageNet's weights ({before}) are replaced"
+    assert result.stdout.count(note) == said
+    back = "  git checkout -- notebooks answers data/results.json README.md\n"
+    assert result.stdout.count(back) == said
+    if said:
+        assert result.stdout.index(note) < result.stdout.index("q3_transfer")
+        assert result.stdout.rindex(note) > result.stdout.index("2 cells")
+    assert command("run", "--only", "q1", MAMAN13_WEIGHTS=used).stdout.count(back) == 0
+
+
+def test_without_weights_the_reason_is_given(project, command):
+    before = contents(project)
+    result = command("run", "--only", "q3", MAMAN13_WEIGHTS="none")
+    assert result.returncode == 1
+    assert result.stdout.endswith("error: no weights at all\n")
+    assert set(contents(project)) - set(before) == {"src/fetched"}
 
 
 def test_an_unknown_notebook_is_refused(command):
@@ -175,12 +226,13 @@ def test_without_data_the_reason_is_given(project, command):
 def test_flaws_are_pointed_out(project, command, make_notebook):
     make_notebook(
         project / "notebooks/q1_convolution.ipynb",
-        "import sys\nprint('careful', file=sys.stderr)",
+        "import warnings\nwarnings.warn('ours')",
         "import os\nos.getcwd()",
     )
     result = command("run", "--only", "q1")
     assert result.returncode == 0
     assert "WARNING: q1_convolution.ipynb: cell 1 has error output" in result.stdout
+    assert "UserWarning: ours" in result.stdout
     assert "cell 2 names a path of this machine" in result.stdout
 
 

@@ -93,14 +93,15 @@ def test_of_torch_nn_only_module_and_parameter_are_used():
     tree = ast.parse(inspect.getsource(conv))
     from_nn, names = set(), set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "torch.nn":
-            from_nn |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "torch":
-            assert {alias.name for alias in node.names} == {"Tensor"}
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("torch"):
+            assert node.module == "torch"
+            assert {alias.name for alias in node.names} == {"Tensor", "nn"}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Attribute):
             names.add(node.attr)
+            if isinstance(node.value, ast.Name) and node.value.id == "nn":
+                from_nn.add(node.attr)
     assert from_nn == {"Module", "Parameter"}
     forbidden = {"nn", "functional", "ops", "aten", "conv2d", "pad", "_C", "backends"}
     assert not names & forbidden
@@ -108,7 +109,8 @@ def test_of_torch_nn_only_module_and_parameter_are_used():
 
 
 def test_layer_has_no_python_loop():
-    tree = ast.parse(inspect.getsource(Conv2d) + inspect.getsource(conv.zero_pad))
+    functions = (Conv2d, conv.zero_pad, conv.all_windows)
+    tree = ast.parse("".join(map(inspect.getsource, functions)))
     loops = (ast.For, ast.While, ast.comprehension)
     assert not [node for node in ast.walk(tree) if isinstance(node, loops)]
 
@@ -296,13 +298,7 @@ def test_copies_are_independent():
     with torch.no_grad():
         twin.weight.zero_()
     assert layer.weight.abs().min() > 0
-    assert repr(twin) == repr(layer)
-
-
-def test_repr_says_how_to_build_it():
-    text = repr(Conv2d(3, 8, (3, 2), 2, 1))
-    assert text == "Conv2d(3, 8, kernel_size=(3, 2), stride=2, padding=1)"
-    assert repr(eval(text)) == text
+    assert (twin.stride, twin.padding) == (layer.stride, layer.padding)
 
 
 # ------------------------------------------------------------------------ bad arguments
@@ -370,80 +366,7 @@ def test_input_that_is_no_tensor():
         Conv2d()(np.zeros((1, 3, 3)))
 
 
-# ---------------------------------------------------------------------- the comparisons
-
-
-@pytest.mark.parametrize("name", conv_checks.CASES)
-def test_cases_of_the_notebook(name):
-    shape = conv_checks.CASES[name]
-    difference = conv_checks.compare(shape)
-    assert max(vars(difference).values()) < 1e-13
-    assert max(vars(conv_checks.compare(shape, dtype=torch.float32)).values()) < 1e-4
-
-
-def test_comparison_sees_a_flipped_kernel(monkeypatch):
-    forward = Conv2d.forward
-
-    def flipped(self, image):
-        return forward(self, image.flip(-1, -2)).flip(-1, -2)
-
-    monkeypatch.setattr(Conv2d, "forward", flipped)
-    difference = conv_checks.compare(conv_checks.CASES["square kernel"])
-    assert min(difference.output, difference.input_grad, difference.weight_grad) > 0.1
-
-
-@pytest.mark.parametrize(
-    "quantity", ["output", "input_grad", "weight_grad", "bias_grad"]
-)
-def test_comparison_finds_an_error_in_each_quantity(monkeypatch, quantity):
-    """Of exactly the size of the one that is put in, and nowhere else."""
-    run = conv_checks._forward_backward
-    place = ["output", "input_grad", "weight_grad", "bias_grad"].index(quantity)
-
-    def wrong(layer, images, output_grad):
-        found = list(run(layer, images, output_grad))
-        if isinstance(layer, Conv2d):
-            found[place] = found[place].clone()
-            found[place].flatten()[-1] -= 0.5
-        return tuple(found)
-
-    monkeypatch.setattr(conv_checks, "_forward_backward", wrong)
-    found = vars(conv_checks.compare(conv_checks.CASES["all unequal"]))
-    assert found.pop(quantity) == pytest.approx(0.5, abs=1e-12)
-    assert max(found.values()) < 1e-12
-
-
-def test_comparison_draws_from_its_seed_and_leaves_the_global_one(monkeypatch):
-    seen = []
-    run = conv_checks._forward_backward
-
-    def watch(layer, images, output_grad):
-        seen.append((images, output_grad))
-        return run(layer, images, output_grad)
-
-    monkeypatch.setattr(conv_checks, "_forward_backward", watch)
-    state = torch.get_rng_state()
-    for options in ({}, {"seed": 13}, {"seed": 1, "batch_size": 3}):
-        conv_checks.compare(conv_checks.CASES["stride"], **options)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(seen[0][0], seen[2][0]) and torch.equal(seen[0][1], seen[2][1])
-    assert seen[0][0].shape == (2, 3, 8, 8) and seen[0][0].dtype == torch.float64
-    assert seen[4][0].shape == (3, 3, 8, 8)
-    assert not torch.equal(seen[0][0], seen[4][0][:2])
-    assert seen[0][1].std() > 0.5  # random, not the ones of a sum
-
-
-@pytest.mark.parametrize("change", [lambda y: y[:, :, :1, :1], lambda y: y.float()])
-def test_comparison_refuses_other_shapes_and_types(monkeypatch, change):
-    run = conv_checks._forward_backward
-
-    def wrong(layer, images, output_grad):
-        output, *grads = run(layer, images, output_grad)
-        return change(output) if isinstance(layer, Conv2d) else output, *grads
-
-    monkeypatch.setattr(conv_checks, "_forward_backward", wrong)
-    with pytest.raises(ValueError, match="can't be compared with"):
-        conv_checks.compare(conv_checks.CASES["square kernel"])
+# ------------------------------------------------------------------------ what it costs
 
 
 def test_resnet18_layers_are_torchvisions():
@@ -503,7 +426,7 @@ def test_benchmark_takes_turns_and_medians_on_one_core(monkeypatch):
         return next(peaks)
 
     monkeypatch.setattr(conv_checks, "_seconds", seconds)
-    monkeypatch.setattr(conv_checks, "_forward_backward", run)
+    monkeypatch.setattr(conv_checks, "forward_backward", run)
     monkeypatch.setattr(conv_checks, "peak_bytes", peak)
     monkeypatch.setattr(torch, "set_num_threads", set_threads := Threads())
     monkeypatch.setattr(torch, "get_num_threads", lambda: set_threads.now)
@@ -515,6 +438,7 @@ def test_benchmark_takes_turns_and_medians_on_one_core(monkeypatch):
     assert first.theirs == conv_checks.Cost(seconds=3, bytes=10)
     assert (first.time_ratio, first.memory_ratio) == (2, 3)
     assert (second.time_ratio, second.memory_ratio) == (3, 2)
+    assert found.batch_size == 4
     assert found.time_ratio == pytest.approx(math.sqrt(6))
     assert found.memory_ratio == pytest.approx(math.sqrt(6))
     assert set_threads.now == 7
@@ -532,7 +456,7 @@ class Threads:
 def test_benchmark_is_of_all_of_resnet18(monkeypatch):
     monkeypatch.setattr(conv_checks, "_layer_costs", lambda *arguments: arguments)
     assert conv_checks.benchmark().layers == tuple(
-        (shape, 2, 7) for shape in conv_checks.RESNET18_LAYERS
+        (shape, 8, 3) for shape in conv_checks.RESNET18_LAYERS
     )
 
 
@@ -545,3 +469,37 @@ def test_peak_bytes():
 
     assert 16_000 <= conv_checks.peak_bytes(allocate) < 17_000
     assert conv_checks.peak_bytes(lambda: None) == 0
+
+
+def costs(shape: conv_checks.LayerShape) -> conv_checks.Benchmark:
+    """A benchmark of one layer, made up: 2 and 1 ms, 30 and 10 bytes."""
+    ours, theirs = conv_checks.Cost(2e-3, 30), conv_checks.Cost(1e-3, 10)
+    return conv_checks.Benchmark((conv_checks.LayerCosts(shape, ours, theirs),), 4)
+
+
+def test_table_of_costs():
+    shape = conv_checks.LayerShape(64, 128, (3, 1), 2, 1, (56, 56))
+    *_, layer, mean = conv_checks.cost_table(costs(shape)).splitlines()
+    assert (
+        layer == "| `64→128, 3×1, stride 2, 56 px` | 2.0 ms | 1.0 ms | 2.00× | 3.00× |"
+    )
+    assert mean == "| **geometric mean** |  |  | **2.00×** | **3.00×** |"
+
+
+def test_what_is_recorded(monkeypatch):
+    monkeypatch.setattr(
+        conv_checks, "record_results", lambda *a, **sections: seen.append((a, sections))
+    )
+    seen = []
+    shape = conv_checks.LayerShape(3, 64, (7, 7), 1, 3, (224, 224))
+    conv_checks.record({"output": 1e-15}, 8, True, costs(shape))
+    recorded = {
+        "largest_differences_float64": {"output": 1e-15},
+        "cases": 8,
+        "gradcheck": True,
+        "batch_size": 4,
+        "time_ratio": pytest.approx(2),
+        "memory_ratio": pytest.approx(3),
+        "layers": {"3→64, 7×7, 224 px": {"time_ratio": 2, "memory_ratio": 3}},
+    }
+    assert seen == [(("q1",), {"convolution": recorded})]

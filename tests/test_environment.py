@@ -136,7 +136,14 @@ def test_a_new_python_is_not(version):
 
 
 @pytest.mark.parametrize(
-    "name", ["__init__", "__main__", "commands/environment", "common/project"]
+    "name",
+    [
+        "__init__",
+        "__main__",
+        "commands/environment",
+        "common/memory",
+        "common/project",
+    ],
 )
 def test_an_old_python_can_read_the_way_to_that_message(name):
     source = (ROOT / f"src/{name}.py").read_text(encoding="utf-8")

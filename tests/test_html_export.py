@@ -118,6 +118,14 @@ def test_matrices_of_sympy_keep_their_shape_and_symbols():
                 assert cell.text.endswith("+1")
 
 
+def test_a_prime_is_as_large_as_its_letter():
+    """A superscript would raise and shrink what the font has raised already."""
+    formula = parse(mathml(r"n' = a''_{i'} + \text{don't}", block=False)).math
+    assert formula.find("msup") is None
+    assert re.sub(r"[\u2061-\u2063\s]", "", formula.text) == "n′=a′′i′+don’t"
+    assert formula.msub.find_all(recursive=False)[0].text == "a′′"
+
+
 @pytest.mark.parametrize("latex", [r"\nosuchcommand", r"\frac{a", r"\begin{cases} a"])
 def test_what_cannot_be_converted_is_shown(latex):
     with pytest.raises(FormulaError, match=re.escape(latex)):
@@ -233,6 +241,11 @@ def test_source_and_outputs_in_order():
     assert "not this" not in html and "nor this" not in html
 
 
+def test_a_log_that_has_ended_without_lines_takes_no_room():
+    html = notebook_to_html(notebook(new_output("display_data", data={})))
+    assert parse(html).select(".output") == []
+
+
 def test_the_title():
     soup = parse(page_to_html("# Less < more\n\n# Another\n"))
     assert soup.title.text == "Less < more"
@@ -251,6 +264,29 @@ def test_contents_lead_to_headings(link):
     soup = parse(html)
     target = soup.find(id=unquote(soup.find("a", href=True)["href"])[1:])
     assert soup.h2 in (target, target.parent)
+
+
+def test_an_anchor_above_a_heading_leaves_no_empty_line():
+    html = page_to_html('[there](#layer)\n\n<a id="layer"></a>\n## The layer · השכבה\n')
+    anchor = parse(html).find(id="layer")
+    assert anchor.parent.name == "section"
+    assert anchor.find_next_sibling().name == "h2"
+
+
+@pytest.mark.parametrize("name", NAMES.values())
+def test_contents_arrive_in_jupyterlab(name):
+    """It finds ids of `a` and generated ones of headings, but no Hebrew letters.
+
+    So it was with JupyterLab 4.6 in a browser, which takes too long for a test.
+    """
+    cells = nbformat.read(ROOT / "notebooks" / name, 4).cells
+    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    ids = [heading.replace("`", "").replace(" ", "-") for heading in headings]
+    ids += re.findall(r'^<a id="([^"]*)"></a>\n#+ ', text, flags=re.MULTILINE)
+    links = re.findall(r"\]\(#([^\s]*)\)(?!\))", text)
+    assert len(links) >= 5
+    assert [link for link in links if not link.isascii() or link not in ids] == []
 
 
 @pytest.mark.parametrize(
@@ -277,7 +313,9 @@ def test_a_hebrew_page_runs_from_right_to_left():
     assert (soup.html["lang"], soup.html["dir"]) == ("he", "rtl")
     css = soup.style.text
     (rule,) = (line for line in css.splitlines() if "direction: ltr" in line)
-    assert {"pre", "code", "math"} <= set(re.findall(r"\w+", rule.partition("{")[0]))
+    assert {"pre", "code", "math", "td"} <= set(
+        re.findall(r"\w+", rule.partition("{")[0])
+    )
 
 
 @pytest.mark.parametrize(

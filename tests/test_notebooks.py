@@ -170,7 +170,7 @@ def test_what_differs_between_machines_is_removed():
     new = nbformat.v4
     pieces = [("stdout", "a"), ("stdout", "b\n10%\r90%\rdone\n"), ("stderr", "c")]
     streams = [new.new_output("stream", name=name, text=text) for name, text in pieces]
-    blank = new.new_output("display_data", data={"text/plain": ""})
+    blank = new.new_output("display_data", data={})
     code = new.new_code_cell(
         "1",
         metadata={"execution": {"iopub": "2020"}, "scrolled": True},
@@ -183,7 +183,7 @@ def test_what_differs_between_machines_is_removed():
             "language_info": {"name": "python", "version": "3"},
         },
     )
-    notebooks.clean(content)
+    assert notebooks.clean(content) == ["left out of cell 1: c"]
     nbformat.validate(content)
     assert content.metadata == {
         "kernelspec": {
@@ -195,7 +195,41 @@ def test_what_differs_between_machines_is_removed():
     }
     assert content.cells[0].metadata == {}
     texts = [out.get("text") or out.data for out in content.cells[0].outputs]
-    assert texts == ["ab\ndone\n", "c", "d"]
+    assert texts == ["ab\ndone\n", "d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("/project/src/conv.py:3: UserWarning: careful", True),
+        ("C:\\project\\src\\common\\files.py:3: RuntimeWarning: overflow", True),
+        ("/tmp/ipykernel_123/456.py:1: UserWarning: careful\n  warn('careful')", True),
+        ("libgomp: Invalid value for environment variable OMP_NUM_THREADS", False),
+        ("/lib/numpy/core.py:3: VisibleDeprecationWarning: align", False),
+        ("/lib/torch/cuda/__init__.py:3: UserWarning: the driver is old", False),
+        ("/project/src/conv.py:3: FutureWarning: another name in torch 3", False),
+    ],
+)
+def test_our_warnings_stay_what_the_machine_says_is_left_out(text, ours):
+    content = executed("1", **said("a"))
+    error = nbformat.v4.new_output("stream", name="stderr", text=f"{text}\n")
+    content.cells[0].outputs.append(error)
+    assert notebooks.clean(content) == ([] if ours else [f"left out of cell 1: {text}"])
+    assert len(content.cells[0].outputs) == 1 + ours
+    flaws = [flaw for flaw in notebooks.flaws(content) if "error output" in flaw]
+    assert flaws == ([f"cell 1 has error output: {text}"] if ours else [])
+
+
+def test_what_a_library_writes_to_stderr_is_left_out_of_what_is_saved(notebook):
+    path = notebook(
+        "import sys\nprint('libgomp: hm', file=sys.stderr)",
+        "import warnings\nwarnings.warn('x')",
+    )
+    told, ours, private = notebooks.execute(path).flaws
+    assert told == "left out of cell 1: libgomp: hm"
+    assert ours.startswith("cell 2 has error output: ") and "UserWarning: x" in ours
+    assert private.startswith("cell 2 names a path")
+    assert nbformat.read(path, 4).cells[0].outputs == []
 
 
 def executed(source: str = "1", **output) -> nbformat.NotebookNode:
@@ -244,7 +278,9 @@ def test_the_order_of_execution_is_told():
     content = executed()
     content.cells += executed().cells  # twice the count 1
     (found,) = notebooks.flaws(content)
-    assert found == "its cells were not executed in order, once each: [1, 1]"
+    assert found == "its cells were not all executed in order: [1, 1]"
+    content.cells[1].execution_count = 5  # tried thrice more: what it shows is the last
+    assert notebooks.flaws(content) == []
 
 
 @pytest.mark.parametrize(
@@ -253,6 +289,39 @@ def test_the_order_of_execution_is_told():
 )
 def test_ordinary_text_is_no_flaw(text):
     assert notebooks.flaws(executed("1", **said(text))) == []
+
+
+# A trial of the user -----------------------------------------------------------------
+
+TRAINING = """
+from torch import nn
+from src.common.kept import make_key
+from src.common.project import CHECKPOINTS
+from src.common.trained import keep_trained
+
+def train(epochs, anew=False):
+    kept = {"committed": CHECKPOINTS, "anew": anew}
+    network, key = nn.Linear(1, 1), make_key(recipe=epochs)
+    fit = lambda partial: ([], 1.0)
+    trained = keep_trained("three_blocks", key, network, fit, **kept)
+    (file,) = CHECKPOINTS.iterdir()
+    print("loaded" if trained.loaded else "trained", hash(file.read_bytes()))
+"""
+
+
+def test_a_trial_leaves_what_is_committed(tmp_path, make_notebook):
+    for folder in ("src", "src/common"):
+        (tmp_path / folder).mkdir()
+        for module in (ROOT / folder).glob("*.py"):
+            (tmp_path / folder / module.name).write_bytes(module.read_bytes())
+    calls = ["train(14, anew=True)", "train(2)", "train(2)", "train(14)"]
+    path = make_notebook(tmp_path / "notebooks/copy.ipynb", TRAINING, *calls)
+    notebooks.execute(path, {"PYTHONPATH": str(tmp_path)})
+    first, trial, again, original = (shown(path, cell) for cell in range(1, 5))
+    told, what = trial.splitlines()
+    assert told.startswith("three_blocks: computed anew, since the recipe changed")
+    assert what == first and first.startswith("trained ")
+    assert again == original == first.replace("trained", "loaded")
 
 
 # The committed notebooks -------------------------------------------------------------
@@ -267,15 +336,21 @@ def committed(request):
     return nbformat.read(request.param, as_version=4)
 
 
-def headings(notebook: nbformat.NotebookNode, levels: str) -> list[str]:
-    """The headings of the given levels ("1,3": # to ###), in order."""
+def anchors(notebook: nbformat.NotebookNode, levels: str) -> list[str]:
+    """What a link to each heading of some levels ("1,3": # to ###) names, in order.
+
+    The id in the line above it, or else the heading with "-" for each space.
+    """
     text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
     text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    return re.findall(rf"^#{{{levels}}} +(.+?) *$", text, flags=re.MULTILINE)
+    heading = rf'^(?:<a id="([\w-]+)"></a>\n+)?#{{{levels}}} +(.+?) *$'
+    found = re.findall(heading, text, flags=re.MULTILINE)
+    return [name or title.replace(" ", "-") for name, title in found]
 
 
 def test_it_is_executed_whole_and_clean(committed):
     nbformat.validate(committed)
+    notebooks.clean(committed)  # another Jupyter may have saved it
     assert notebooks.flaws(committed) == []
 
 
@@ -304,11 +379,10 @@ def test_it_begins_with_title_and_blank_name(committed):
 def test_its_contents_list_leads_to_every_part(committed):
     start = "\n".join(cell.source for cell in committed.cells[:2])
     linked = re.findall(r"\]\(#((?:[^()]|\([^()]*\))+)\)", start)
-    anchors = [text.replace(" ", "-") for text in headings(committed, "1,6")]
-    assert set(map(urllib.parse.unquote, linked)) <= set(anchors)
-    parts = [text.replace(" ", "-") for text in headings(committed, "2")]
-    listed = [link for link in map(urllib.parse.unquote, linked) if link in parts]
-    assert listed == [part for part in parts if part != "Contents"]
+    linked = list(map(urllib.parse.unquote, linked))
+    parts = [part for part in anchors(committed, "2") if part != "Contents"]
+    assert set(linked) <= set(anchors(committed, "1,6"))
+    assert [link for link in linked if link in parts] == parts
 
 
 def test_prose_leads_into_its_code(committed):

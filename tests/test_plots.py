@@ -6,7 +6,7 @@ import pytest
 
 from src import conv_plots, plots, transfer_plots
 from src.analysis import Calibration, Mistake
-from src.data_efficiency import Point
+from src.experiments import Point
 from src.training import Epoch
 
 
@@ -38,18 +38,21 @@ def lines(axis):
 
 
 def test_windows_of_a_convolution():
-    padded = np.pad(np.arange(1, 5).reshape(2, 2), 1)
-    figure = conv_plots.windows_of_a_convolution(padded, [[1, 0]], [[7, 0], [8, 9]], 2)
+    """Only the frame is shaded, not a zero of the image."""
+    padded = np.pad(np.array([[0, 2], [3, 4]]), 1)
+    output = [[7, 0], [8, 9]]
+    figure = conv_plots.windows_of_a_convolution(padded, [[1, 0]], output, 2, 1)
     image, kernel, output = figure.axes
     assert [axis.get_title() for axis in figure.axes] == [
         "padded image",
         "kernel",
         "output",
     ]
-    assert texts(image) == [str(n) for n in padded.flatten()]
+    assert [int(text) for text in texts(image)] == padded.flatten().tolist()
     assert texts(kernel) == ["1", "0 "]  # not taken for padding
     shades = [patch.get_facecolor()[0] < 1 for patch in image.patches[:16]]
-    assert shades == [n == 0 for n in padded.flatten()]
+    frame = np.pad(np.zeros((2, 2), dtype=bool), 1, constant_values=True)
+    assert shades == frame.flatten().tolist()
     assert not any(patch.get_facecolor()[0] < 1 for patch in kernel.patches)
     near = pytest.approx
     assert outlines(image) == {
@@ -63,11 +66,26 @@ def test_windows_of_a_convolution():
     assert heights == near([4.1] * 3)  # one scale
 
 
+@pytest.mark.parametrize(
+    ("output", "names"),
+    [
+        ([[5]], ["$y_{0,0}$"]),
+        ([[5], [6]], ["$y_{0,0}$", "$y_{1,0}$"]),
+        ([[5, 6]], ["$y_{0,0}$", "$y_{0,1}$"]),
+        ([[5], [6], [7], [8]], ["$y_{0,0}$", "$y_{1,0}$", "$y_{3,0}$"]),
+    ],
+)
+def test_no_window_is_drawn_that_there_is_not(output, names):
+    image = np.ones((len(output), len(output[0])), dtype=int)
+    figure = conv_plots.windows_of_a_convolution(image, [[1]], output, 1, 0)
+    assert list(outlines(figure.axes[0])) == list(outlines(figure.axes[2])) == names
+
+
 def test_windows_as_columns():
     figure = conv_plots.windows_as_columns([1, 2], [[1, 2, 3], [4, 5, 0]], [9, 12, 3])
     kernel, columns, output = figure.axes
     assert texts(kernel) == ["1", "2"] and texts(output) == ["9", "12", "3"]
-    assert texts(columns) == ["1", "2", "3", "4", "5", "0"]
+    assert texts(columns) == ["1", "2", "3", "4", "5", "0 "]
     names = ["window 0", "window 1", "window 2"]
     assert list(outlines(columns)) == list(outlines(output)) == names
     assert outlines(columns)["window 2"] == pytest.approx((2.11, 0.11, 0.78, 1.78))
@@ -93,15 +111,6 @@ def test_filtered_images_are_scaled_around_zero_where_negative():
     assert edge.get_title() == "edge" and blur.get_title() == "blur"
     assert edge.images[0].get_clim() == (-2, 2)
     assert blur.images[0].get_clim() == (0, 3)
-
-
-def test_cost_ratios():
-    [axis] = conv_plots.cost_ratios(["a", "b"], [1, 2], [0.5, 4]).axes
-    points = lines(axis)
-    assert points["time"] == ([1, 2], [0, 1])
-    assert points["peak memory"] == ([0.5, 4], [0, 1])
-    assert axis.get_xscale() == "log" and axis.yaxis_inverted()
-    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["a", "b"]
 
 
 def test_class_samples_stand_in_the_column_of_their_class():
@@ -172,12 +181,12 @@ def test_reliability_is_drawn_against_the_diagonal():
     assert axis.get_title() == "n: ECE 12.3%"
 
 
-def test_data_efficiency_shows_means_and_single_draws():
+def test_experiments_shows_means_and_single_draws():
     curves = {
         "n": [Point(10, (0.25, 0.75)), Point(100, (1.0,))],
         "m": [Point(10, (0.125,)), Point(100, (0.5,))],
     }
-    [axis] = transfer_plots.data_efficiency(curves).axes
+    [axis] = transfer_plots.experiments(curves).axes
     assert lines(axis) == {"n": ([10, 100], [50, 100]), "m": ([10, 100], [12.5, 50])}
     dots = [line for line in axis.lines if line.get_marker() == "."]
     drawn = [(dot.get_xdata()[0], dot.get_ydata()[0]) for dot in dots]

@@ -1,9 +1,12 @@
 """The log with a live line: in a kernel, in a terminal, in a file."""
 
+from types import SimpleNamespace
+
 import nbformat
 import pytest
 
 from src.commands import notebooks
+from src.common import progress
 from src.common.progress import LiveLog
 from src.common.project import ROOT
 
@@ -87,6 +90,47 @@ def test_a_live_line_alone_is_not_saved(in_kernel):
         "for _ in LiveLog().track(range(3), 'x'): time.sleep(0.6)"
     )
     assert outputs == []
+
+
+def test_loss_and_accuracy_are_shown_while_it_runs_and_not_saved(in_kernel):
+    (trained, fetched), seen = in_kernel(
+        "log = LiveLog('epoch')\n"
+        "for i in log.track(range(3), 'training'):\n"
+        "    log.status(f'loss {2 - i}.5, accuracy {40 + i}%')\n"
+        "    time.sleep(0.6)",
+        "log = LiveLog()\nlog.status('fetching 139 MB')\ntime.sleep(0.1)\nlog.status()",
+    )
+    assert text(trained) == "epoch"
+    assert fetched == []
+    live = "\n".join(seen)
+    assert "loss 2.5, accuracy 40%" in live and "loss 1.5, accuracy 41%" in live
+    assert "fetching 139 MB" in live
+
+
+def test_what_ended_leaves_an_output_that_nothing_draws(monkeypatch):
+    """By hand nobody removes it: no kind of data, hence no height in a notebook."""
+    shown = []
+    monkeypatch.setattr(progress, "_in_notebook", lambda: True)
+    monkeypatch.setattr(
+        "IPython.display.display", lambda data, **_: shown.append(data) or handle
+    )
+    handle = SimpleNamespace(update=lambda data, raw: shown.append(data))
+    log = LiveLog()
+    assert list(log.track("ab", "letters")) == ["a", "b"]
+    assert "letters" in shown[0]["text/plain"] and shown[-1] == {}
+    log.line("kept")
+    assert shown[-1] == {"text/plain": "kept"}
+
+
+def test_the_status_outside_of_a_loop_is_printed_elsewhere(capsys):
+    log = LiveLog()
+    log.status("fetching")
+    log.status()
+    for _ in log.track(range(2), "working"):
+        log.status("loss 1.23, accuracy 45%")
+    printed = capsys.readouterr()
+    assert printed.out == "fetching\n"
+    assert "working" in printed.err
 
 
 def test_elsewhere_the_lines_are_printed_and_the_bar_goes_to_stderr(capsys):

@@ -118,8 +118,11 @@ def printed(name: str) -> str:
 
 def test_question_1_printed_what_it_recorded(recorded):
     text, convolution = printed("q1_convolution.ipynb"), recorded["convolution"]
-    means = f"{convolution['time_ratio']:>6.2f}×{convolution['memory_ratio']:>7.2f}×"
-    assert means in text
+    ratios = [convolution["time_ratio"], convolution["memory_ratio"]]
+    assert "**{:.2f}×** | **{:.2f}×** |".format(*ratios) in text
+    largest = max(convolution["largest_differences_float64"].values())
+    assert f"largest difference of all: {largest:.1e}" in text
+    assert convolution["batch_size"] == 8
 
 
 def test_question_2_printed_what_it_recorded(recorded):

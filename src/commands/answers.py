@@ -20,7 +20,8 @@ from src.analysis import DOUBTED_LABELS, Mistake
 from src.common import pages
 from src.common.project import ROOT
 from src.common.results import read_results
-from src.data_efficiency import Point
+from src.experiments import Point
+from src.weights import STANDIN_NAME
 
 TEMPLATES = Path(__file__).parent / "answer_templates"
 README_TEMPLATE = "readme_results.md"
@@ -49,17 +50,6 @@ def update_answers(root: Path = ROOT) -> list[str]:
     return pages.write_outdated(render(read_results(root / RESULTS), root), root)
 
 
-def stale(root: Path = ROOT) -> list[str]:
-    """One sentence for each page in `root` that disagrees with its results."""
-    try:
-        return [
-            f"{path} does not agree with {RESULTS}: `python3 -m src run` writes it anew"
-            for path in pages.outdated(render(read_results(root / RESULTS), root), root)
-        ]
-    except ValueError as error:
-        return [str(error)]
-
-
 def fill(page: str, figures: dict) -> str:
     """One template with the figures in their places."""
     try:
@@ -84,6 +74,7 @@ def _templates(folder: Path) -> Environment:
         "doubted_labels": DOUBTED_LABELS,
         "mistake_rows": transfer_tables.mistake_rows,
         "official_weights": OFFICIAL_WEIGHTS,
+        "standin_weights": STANDIN_NAME,
         "ratio": lambda a, b: max(a, b) / min(a, b),
         "size_rows": transfer_tables.size_rows,
         "sizes_ahead": transfer_tables.sizes_ahead,

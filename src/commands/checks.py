@@ -14,15 +14,18 @@ VIDEO_LINK = "answers/video_link.txt"
 def stale(notebook: NotebookNode, short: str, figures: dict, root: Path) -> list[str]:
     """What has changed since the notebook was executed, in one sentence or none.
 
-    Told by hashes, for which comments and docstrings of a module don't count.
+    Told by hashes, for which comments and docstrings of a module don't count. Of the
+    cells, those up to the one that records the results: what follows it is free.
     short: the notebook's short name. figures: all of results.json. root: the project.
     """
     recorded = figures.get("code", {}).get(short)
     if not recorded:
         return ["data/results.json holds nothing from it"]
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    if figures.get("cells", {}).get(short) != cells_hash(filter(str.strip, cells)):
-        return ["its cells were changed since they were executed"]
+    cells = list(filter(str.strip, cells))
+    hashes = [cells_hash(cells[: n + 1]) for n in range(len(cells))]
+    if figures.get("cells", {}).get(short) not in hashes:
+        return ["its cells are not those that were executed, once each and in order"]
     changed = [n for n in sorted(recorded) if _hash(root / n) != recorded[n]]
     return [f"its outputs are older than {', '.join(changed)}"] if changed else []
 

@@ -12,7 +12,13 @@ from nbformat import NotebookNode, v4
 from pygments.formatters import HtmlFormatter
 
 CONVERT = LatexToMathML(fancy_error=False).convert_with_local_state
-COLOURS = HtmlFormatter().get_style_defs(".highlight")
+LIGHT, DARK = (
+    HtmlFormatter(style=name, nobackground=True).get_style_defs(".highlight")
+    for name in ("default", "github-dark")
+)
+COLOURS = f"{LIGHT}\n@media screen and (prefers-color-scheme: dark) {{\n{DARK}\n}}"
+#: A letter with its primes, outside of text.
+PRIMES = re.compile(r"(\\text\w*\{[^}]*\})|(\b[A-Za-z])('+)")
 
 
 class FormulaError(ValueError):
@@ -72,6 +78,8 @@ class _Renderer(IPythonRenderer):  # names and parameters of methods are mistune
         return html  # a tag comes alone: its text and closing tag follow
 
     def paragraph(self, text: str) -> str:
+        if re.fullmatch(r"(<a id=[^>]*></a>\s*)+", text):
+            return text  # an anchor above a heading: no empty line
         return f"<p{_direction(text)}>{text}</p>\n"
 
     def list_item(self, text: str) -> str:
@@ -86,10 +94,16 @@ def mathml(latex: str, *, block: bool) -> str:
     """A formula as MathML; in block style on a line of its own. Or a FormulaError."""
     rows = re.sub(r"\\\\\s*\[-?[\d.]+\s*[a-z]{2}\]", r"\\\\", latex)  # without \\[1ex]
     try:
-        math = CONVERT(rows, displaystyle=block)
+        math = CONVERT(PRIMES.sub(_whole_primes, rows), displaystyle=block)
     except LatexError as error:
         raise FormulaError(f"can't convert this formula: {latex} ({error})") from error
     return f'<span class="formula">{math}</span>' if block else math
+
+
+def _whole_primes(found: re.Match) -> str:
+    """The letter and its primes side by side: f' raises what a font has raised."""
+    text, letter, primes = found.groups()
+    return text or "{" + letter + r"\prime" * len(primes) + "}"
 
 
 def _direction(html: str) -> str:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -33,7 +34,11 @@ NAMES = {
 VARIABLES = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "MPLBACKEND": "inline"}
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LINE = "{desc}: cell {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"
-EMPTY = {"text/plain": ""}
+EMPTY: dict = {}  # the data of a log without lines
+#: A warning of Python at a line of ours; those of deprecation depend on versions.
+OUR_WARNING = re.compile(
+    r"(?:\bsrc[\\/]|ipykernel_)\S*\.py:\d+: (?:User|Runtime)Warning"
+)
 #: Folders that tell on whose machine a notebook ran.
 PRIVATE_FOLDERS = r"/(?:home|root|tmp|work|Users|private|content)\b|[A-Z]:\\+Users"
 
@@ -44,7 +49,7 @@ class NotebookFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Execution:
-    """How one notebook went. `flaws`: what should not be in a saved notebook."""
+    """How one notebook went. `flaws`: what should not be in it, or was left out."""
 
     cells: int
     seconds: float
@@ -65,11 +70,11 @@ def execute(path: Path, environment: dict[str, str] | None = None) -> Execution:
     try:
         tempfile.TemporaryFile(dir=path.parent).close()  # before the work, not after it
         cells = _run(notebook, path, environment or {})
-        clean(notebook)
+        found = clean(notebook) + flaws(notebook)
         write_text(path, nbformat.writes(notebook) + "\n")
     except OSError as error:
         raise NotebookFailed(f"{path.name} could not be saved: {error}") from error
-    return Execution(cells, time.monotonic() - started, tuple(flaws(notebook)))
+    return Execution(cells, time.monotonic() - started, tuple(found))
 
 
 class _Client(NotebookClient):
@@ -120,25 +125,38 @@ def _is_executed(cell: NotebookNode) -> bool:
     return cell.cell_type == "code" and bool(cell.source.strip())
 
 
-def clean(notebook: NotebookNode) -> None:
-    """Remove what differs between machines or runs: metadata and empty logs.
+def clean(notebook: NotebookNode) -> list[str]:
+    """Remove what differs between machines or runs; a sentence for each text of it.
 
+    These are metadata, empty logs, and what libraries, but not we, wrote to stderr.
     Pieces of one stream are joined, without lines overwritten by a carriage return.
     """
     preprocessors.ClearMetadataPreprocessor().preprocess(notebook, {})
     notebook.metadata.kernelspec = KERNEL
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [out for out in cell.outputs if out.get("data") != EMPTY]
+    code = {n: c for n, c in enumerate(notebook.cells, 1) if c.cell_type == "code"}
+    for cell in code.values():
+        cell.outputs = [out for out in cell.outputs if out.get("data") != EMPTY]
     preprocessors.CoalesceStreamsPreprocessor().preprocess(notebook, {})
+    left_out = []
+    for number, cell in code.items():
+        foreign = [out for out in cell.outputs if _is_foreign(out)]
+        cell.outputs = [out for out in cell.outputs if out not in foreign]
+        left_out += [f"left out of cell {number}: {o.text.strip()}" for o in foreign]
+    return left_out
+
+
+def _is_foreign(output: NotebookNode) -> bool:
+    """Whether it is error output that tells of this machine rather than of our code."""
+    text = output.get("text", "")
+    return output.get("name") == "stderr" and not OUR_WARNING.search(text)
 
 
 def flaws(notebook: NotebookNode) -> list[str]:
     """What should not stand in a notebook that is handed in, one sentence each."""
     found = []
     counts = [cell.execution_count for cell in notebook.cells if _is_executed(cell)]
-    if counts != list(range(1, len(counts) + 1)):
-        found.append(f"its cells were not executed in order, once each: {counts}")
+    if None in counts or any(a >= b for a, b in pairwise(counts)):
+        found.append(f"its cells were not all executed in order: {counts}")
     own = [re.escape(str(p)) for p in (ROOT, Path.home()) if len(p.parts) > 1]
     private = re.compile(rf"(?<![\w.])(?:{'|'.join([PRIVATE_FOLDERS, *own])})\S*")
     for number, cell in enumerate(notebook.cells, 1):

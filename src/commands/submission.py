@@ -2,7 +2,8 @@
 
 Everything is looked at before anything is written, and all that is wrong is said at
 once. Only what a grader needs goes in: the notebooks and answers, each also as an HTML
-page, the link to the video, and what it takes to run the notebooks.
+page, the link to the video, and what it takes to run the notebooks. It makes no
+difference whether `run` or the user, cell by cell, has executed the notebooks.
 """
 
 import argparse
@@ -17,11 +18,13 @@ import nbformat
 
 from src.commands import answers, html_export
 from src.commands.checks import VIDEO_LINK, fill_in, link_problem, stale
-from src.commands.notebooks import NAMES, flaws
+from src.commands.conclusions import doubts
+from src.commands.notebooks import NAMES, clean, flaws
 from src.common.files import write_atomically
-from src.common.pages import templates
+from src.common.pages import templates, write_outdated
 from src.common.project import ROOT
 from src.common.results import read_results
+from src.weights import STANDIN_NAME
 
 #: What goes in unchanged. Of each pattern at least one file must be there.
 PLAIN_FILES = (
@@ -53,6 +56,7 @@ class Submission:
 
     root: Path
     files: dict[str, bytes] = field(default_factory=dict)  # by the path in the ZIP
+    pages: dict[str, str] = field(default_factory=dict)  # filled in; by the path
     problems: list[str] = field(default_factory=list)  # why it can't be, in sentences
     warnings: list[str] = field(default_factory=list)
     outdated: set[str] = field(default_factory=set)  # notebooks to execute anew
@@ -68,10 +72,11 @@ class Submission:
             self.files[str(PurePosixPath(name).with_suffix(".html"))] = html.encode()
 
     def add_notebook(self, short: str, figures: dict, rows: dict[str, str]) -> None:
-        """Add a notebook with values, if any, in the rows of its first cell."""
+        """Add a notebook, cleaned, with values, if any, in its first cell's rows."""
         path = self.root / "notebooks" / NAMES[short]
         try:
             notebook = nbformat.read(path, as_version=4)
+            foreign = clean(notebook)
             blank = [row for row in rows if not fill_in(notebook, row, rows[row])]
         except Exception as error:  # nbformat raises all sorts for what is no notebook
             self.problems.append(f"{path.name} is missing or no notebook: {error}")
@@ -80,29 +85,29 @@ class Submission:
             self.problems += [f"{path.name}: {flaw}" for flaw in found]
             self.outdated.add(short)
         if blank:
-            self.warnings.append(
-                f"WARNING: {path.name}: {' and '.join(blank)} blank in its first cell: "
-                "fill in, or give --name and --id"
-            )
-        written = f"{nbformat.writes(notebook)}\n".encode()
-        data = written if any(rows.values()) else path.read_bytes()
+            rest = "blank in its first cell: fill in, or give --name and --id"
+            foreign.append(f"{' and '.join(blank)} {rest}")
+        self.warnings += [f"WARNING: {path.name}: {sentence}" for sentence in foreign]
+        data = f"{nbformat.writes(notebook)}\n".encode()
         self.add(f"notebooks/{path.name}", data, html_export.notebook_to_html, notebook)
 
-    def add_answer(self, name: str, language: str) -> None:
-        """Add a written answer; that it is missing may have been said already."""
-        path = self.root / name
-        if path.is_file():
-            data, to_html = path.read_bytes(), html_export.page_to_html
-            self.add(name, data, to_html, data.decode(), language, path.parent)
-        elif not any(name in problem for problem in self.problems):
-            self.problems.append(f"{name} is missing")
+    def add_answers(self, figures: dict) -> None:
+        """Add the written answers, filled in with the figures; `main` keeps them."""
+        try:
+            self.pages = answers.render(figures, self.root)
+        except ValueError as error:  # a figure is missing
+            self.problems.append(str(error))
+        for name in [name for name in self.pages if name.startswith("answers/q")]:
+            text, language = self.pages[name], "he" if ".he." in name else "en"
+            source = (text, language, self.root / "answers")
+            self.add(name, text.encode(), html_export.page_to_html, *source)
 
     def add_readme(self, video: str, weights: str) -> None:
         """Add the link to the video and the first page to read; warn of a stand-in."""
         if problem := link_problem(video):
             self.problems.append(problem)
         self.files["video_link.txt"] = f"{video}\n".encode()
-        stand_in = "tiny_imagenet" in weights
+        stand_in = weights == STANDIN_NAME
         shown = {"video": video, "weights": weights, "stand_in": stand_in}
         shown["notebooks"] = {short: Path(name).stem for short, name in NAMES.items()}
         template = templates(Path(__file__).parent).get_template
@@ -131,8 +136,14 @@ def main(args: list[str], root: Path = ROOT) -> int:
         said = ["error: this can't be handed in yet:", *submission.problems]
         print("\n  - ".join(said), file=sys.stderr)
         if only := ",".join(sorted(submission.outdated)):
-            print(f"`python3 -m src run --only {only}` helps.", file=sys.stderr)
+            print(
+                f"`python3 -m src run --only {only}` helps, or, in Jupyter, to restart "
+                "the kernel, run all cells and save.",
+                file=sys.stderr,
+            )
         return 1
+    for page in write_outdated(submission.pages, root):
+        print(f"{page} brought up to date with data/results.json")
     write_zip(options.output, submission.files)
     size = options.output.stat().st_size / 1e6
     print(f"{options.output}: {len(submission.files)} files, {size:.1f} MB")
@@ -154,10 +165,8 @@ def prepare(root: Path, video="", name="", student_id="") -> Submission:
     for short in NAMES:
         submission.add_notebook(short, figures, {"Name": name, "ID": student_id})
     if figures:
-        submission.problems += answers.stale(root)
-    for short in NAMES:
-        submission.add_answer(f"answers/{short}.md", "en")
-        submission.add_answer(f"answers/{short}.he.md", "he")
+        submission.add_answers(figures)
+        submission.warnings += [f"WARNING: {doubt}" for doubt in doubts(figures)]
     for pattern in PLAIN_FILES:
         found = [path for path in root.glob(pattern) if _belongs(path)]
         if not found:

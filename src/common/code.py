@@ -8,6 +8,7 @@ import ast
 import functools
 import hashlib
 import inspect
+import linecache
 import math
 import symtable
 import sys
@@ -49,7 +50,7 @@ def code_of(*roots: Callable, without: tuple = ()) -> dict[str, str]:
         if thing in seen or not _is_ours(thing):
             continue
         seen.add(thing)
-        source = textwrap.dedent(inspect.getsource(thing))
+        source = _source(thing)
         name = f"the code of {thing.__qualname__}"
         found.setdefault(name, set()).add(syntax_hash(source))
         for used, value in _names(source, thing, owner):
@@ -69,6 +70,20 @@ def _piece(thing: object, owner: type | None = None) -> tuple[object, type | Non
         one = thing.__self__
         owner, thing = one if inspect.isclass(one) else type(one), thing.__func__
     return inspect.unwrap(thing), owner
+
+
+def _source(thing: Callable) -> str:
+    """The source of a function or class, also of a class in a notebook's cell.
+
+    Of such a class Python before 3.13 knows no file, but of its methods it does.
+    """
+    if inspect.isclass(thing) and thing.__module__ == "__main__":
+        methods = filter(inspect.isfunction, vars(thing).values())
+        file = max(method.__code__.co_filename for method in methods)
+        for node in ast.walk(ast.parse("".join(linecache.getlines(file)))):
+            if isinstance(node, ast.ClassDef) and node.name == thing.__name__:
+                return ast.unparse(node)
+    return textwrap.dedent(inspect.getsource(thing))
 
 
 def _is_ours(thing: Callable) -> bool:

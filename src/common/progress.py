@@ -1,7 +1,8 @@
 """A log with one live line: progress while it runs, one clean line a step afterwards.
 
 In a notebook the log is one output area, updated in place: what is saved are the
-finished lines, without the widget or stderr that tqdm leaves there.
+finished lines, without the widget or stderr that tqdm leaves there. Without a finished
+line it is an output of no kind, for which no front end draws anything.
 """
 
 import sys
@@ -12,6 +13,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+LOOK = "{desc}: {n_fmt}/{total_fmt} |{bar:10}| {elapsed}<{remaining}{postfix}"
 
 
 class LiveLog:
@@ -22,6 +24,7 @@ class LiveLog:
         self._keep = keep
         self._lines: list[str] = []
         self._display = None  # made with the first text: an unused log shows nothing
+        self._bar: tqdm | None = None
         if header:
             self.line(header)
 
@@ -42,8 +45,24 @@ class LiveLog:
         """Yield `items` while a live line says how far; it goes however that ends."""
         bar = partial(_NotebookBar, self) if _in_notebook() else tqdm
         options = {"leave": False, "ascii": True, "ncols": 80, "mininterval": 0.5}
-        with bar(items, description, total, **options) as tracked:
-            yield from tracked
+        outer = self._bar
+        with bar(items, description, total, bar_format=LOOK, **options) as self._bar:
+            try:
+                yield from self._bar
+            finally:
+                self._bar = outer
+
+    def status(self, text: str = "") -> None:
+        """Say how things stand: behind the bar of `track`, or as the live line itself.
+
+        The latter stays until the next call, in a notebook; elsewhere it is printed.
+        """
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)  # drawn with the next step
+        elif _in_notebook():
+            self.show(text)
+        elif text:
+            print(text, flush=True)
 
     def show(self, live: str = "") -> None:
         """Bring the output area of a notebook's cell up to date."""
@@ -51,7 +70,7 @@ class LiveLog:
 
         text = "\n".join([*self._lines, live] if live else self._lines)
         if self._display is not None:
-            self._display.update({"text/plain": text}, raw=True)
+            self._display.update({"text/plain": text} if text else {}, raw=True)
         elif text:
             self._display = display({"text/plain": text}, raw=True, display_id=True)
 

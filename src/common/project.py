@@ -3,8 +3,12 @@
 Standard library only, so that the commands can import it on a bare Python.
 """
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
+
+from src.common.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWERS = ROOT / "answers"
@@ -27,3 +31,25 @@ RETRAIN = os.environ.get("MAMAN13_RETRAIN") == "1"
 
 #: Every experiment is seeded with this, so that each can be repeated alone.
 SEED = 13
+
+
+def require_packages() -> None:
+    """Raise ModuleNotFoundError, saying what to start, where packages are missing.
+
+    Where they are not, also see to fast memory (memory.py) for what computes here.
+    """
+    names = ["torch", "torchvision", "matplotlib"]
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if not missing:
+        keep_freed_memory()
+        return
+    windows = os.name == "nt"
+    start = r".venv\Scripts\jupyter lab" if windows else ".venv/bin/jupyter lab"
+    make = f"`{'py' if windows else 'python3'} -m src run`"
+    made = "" if (ROOT / ".venv").is_dir() else f", which {make} makes"
+    raise ModuleNotFoundError(
+        f"{', '.join(missing)}: not installed for the Python that runs this, "
+        f"{sys.executable}; the packages are in the project's folder .venv{made}: "
+        f"start `{start}` in the project's folder, or choose the interpreter in .venv "
+        "as the kernel in VS Code."
+    )
