@@ -18,7 +18,7 @@ from pathlib import Path
 
 from src.commands import environment
 from src.common.memory import keep_freed_memory
-from src.common.project import ROOT
+from src.common.project import NOTEBOOKS, ROOT
 
 STAND_IN_NOTE = """
 NOTE: outputs made with ImageNet's weights ({}) are replaced
@@ -57,7 +57,7 @@ def run(args: list[str]) -> int:
             note = _stand_in_note()
             print(note, end="", flush=True)
         with _copy() if options.fast else nullcontext(ROOT) as root:
-            for name in (notebooks.NAMES[short] for short in sorted(set(chosen))):
+            for name in (NOTEBOOKS[short] for short in sorted(set(chosen))):
                 print(f"{name} ...", flush=True)
                 done = notebooks.execute(Path(root, "notebooks", name), variables)
                 print(f"  {done.cells} cells, {done.seconds:.1f} s", flush=True)

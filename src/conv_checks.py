@@ -1,14 +1,12 @@
 """What the hand-written layer costs, compared with nn.Conv2d on equal inputs."""
 
 import itertools
-import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +48,6 @@ class LayerShape:
         window = self.kernel_size, self.stride, self.padding
         return Conv2d(*channels, *window), nn.Conv2d(*channels, *window)
 
-    def images(self, batch_size: int) -> Tensor:
-        """Random images [B, C, H, W] for this layer."""
-        return torch.randn(batch_size, self.in_channels, *self.image_size)
-
 
 #: The distinct convolutions of torchvision's ResNet-18 on 224×224 images.
 RESNET18_LAYERS = (
@@ -82,30 +76,22 @@ def forward_backward(
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of one forward and backward pass."""
-
-    seconds: float
-    bytes: int  # the most held at once: output, gradients, everything in between
-
-
-@dataclass(frozen=True)
 class LayerCosts:
-    """What one layer shape costs with our layer and with nn.Conv2d."""
+    """What a forward and backward pass costs with our layer and with nn.Conv2d."""
 
     shape: LayerShape
-    ours: Cost
-    theirs: Cost
+    seconds: tuple[float, float]  # ours, theirs
+    peaks: tuple[int, int]  # the most bytes held at once: output, gradients and all
 
     @property
     def time_ratio(self) -> float:
         """Our time over nn.Conv2d's."""
-        return self.ours.seconds / self.theirs.seconds
+        return self.seconds[0] / self.seconds[1]
 
     @property
     def memory_ratio(self) -> float:
         """Our peak memory over nn.Conv2d's."""
-        return self.ours.bytes / self.theirs.bytes
+        return self.peaks[0] / self.peaks[1]
 
 
 @dataclass(frozen=True)
@@ -146,38 +132,36 @@ def benchmark(
 
 
 def _layer_costs(shape: LayerShape, batch_size: int, repetitions: int) -> LayerCosts:
-    layers, images = shape.pair(), shape.images(batch_size)
+    layers = shape.pair()
+    images = torch.randn(batch_size, shape.in_channels, *shape.image_size)
     output_grad = torch.randn_like(layers[1](images))
 
     def run(layer: nn.Module) -> None:
         forward_backward(layer, images, output_grad)
 
-    peaks = [peak_bytes(lambda layer=layer: run(layer)) for layer in layers]
+    peaks = tuple(peak_bytes(partial(run, layer)) for layer in layers)
     seconds = [[], []]
     for _ in range(1 + repetitions):
         for times, layer in zip(seconds, layers, strict=True):
             start = _seconds()
             run(layer)
             times.append(_seconds() - start)
-    medians = [statistics.median(times[1:]) for times in seconds]
-    return LayerCosts(shape, *map(Cost, medians, peaks))
+    medians = tuple(statistics.median(times[1:]) for times in seconds)
+    return LayerCosts(shape, medians, peaks)
 
 
 def peak_bytes(action: Callable[[], object]) -> int:
     """Most bytes that `action` held on the CPU at one time, above those held before.
 
-    Read off the profiler's trace, which also sees what oneDNN allocates inside
+    Read off the profiler's events, which also tell what oneDNN allocates inside
     nn.Conv2d. An `action` that allocates nothing gives 0.
     """
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         action()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        profiler.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
-    changes = [event for event in events if event["name"] == "[memory]"]
-    changes.sort(key=lambda event: event["ts"])
-    sizes = (change["args"]["Bytes"] for change in changes)
+    events = profiler.profiler.kineto_results.events()
+    changes = [event for event in events if event.name() == "[memory]"]
+    changes.sort(key=lambda change: change.start_ns())
+    sizes = (change.nbytes() for change in changes)
     return max(itertools.accumulate(sizes, initial=0))
 
 
@@ -186,16 +170,19 @@ def cost_table(costs: Benchmark) -> str:
     rows = [
         [
             f"`{layer.shape}`",
-            f"{1e3 * layer.ours.seconds:.1f} ms",
-            f"{1e3 * layer.theirs.seconds:.1f} ms",
-            f"{layer.time_ratio:.2f}×",
-            f"{layer.memory_ratio:.2f}×",
+            *(f"{1e3 * seconds:.1f} ms" for seconds in layer.seconds),
+            *(f"{ratio:.2f}×" for ratio in (layer.time_ratio, layer.memory_ratio)),
         ]
         for layer in costs.layers
     ]
     means = [f"**{ratio:.2f}×**" for ratio in (costs.time_ratio, costs.memory_ratio)]
     rows.append(["**geometric mean**", "", "", *means])
     return markdown_table(["layer", "ours", "`nn.Conv2d`", "time", "memory"], rows)
+
+
+def ratios(costs: LayerCosts | Benchmark) -> dict[str, float]:
+    """What results.json keeps of costs."""
+    return {"time_ratio": costs.time_ratio, "memory_ratio": costs.memory_ratio}
 
 
 def record(
@@ -205,20 +192,12 @@ def record(
 
     largest: over all `cases`, the largest difference of each quantity compared.
     """
-    layers = {
-        str(layer.shape): {
-            "time_ratio": layer.time_ratio,
-            "memory_ratio": layer.memory_ratio,
-        }
-        for layer in costs.layers
-    }
     convolution = {
         "largest_differences_float64": largest,
         "cases": cases,
         "gradcheck": gradcheck,
         "batch_size": costs.batch_size,
-        "time_ratio": costs.time_ratio,
-        "memory_ratio": costs.memory_ratio,
-        "layers": layers,
+        **ratios(costs),
+        "layers": {str(layer.shape): ratios(layer) for layer in costs.layers},
     }
     record_results("q1", convolution=convolution)

@@ -1,6 +1,5 @@
 """The figures of questions 1 and 2: each drawn from plain data, and returned."""
 
-import itertools
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -66,7 +65,7 @@ def _matrices(
     figure, axes = plt.subplots(1, len(panels), figsize=size, width_ratios=widths)
     for axis, panel in zip(axes, panels, strict=True):
         _windows_on(axis, *panel)
-        middle = sum(axis.get_ylim()) / 2
+        middle = len(panel[1]) / 2
         axis.set(ylim=(middle + rows / 2 + 0.05, middle - rows / 2 - 0.05), aspect=1)
     return figure
 
@@ -74,11 +73,7 @@ def _matrices(
 def _windows_on(
     axis: Axes, title: str, cells: list[list[str]], windows: Windows
 ) -> None:
-    """Draw a matrix of labels, "0" shaded, and outline windows on it.
-
-    Windows that overlap stay apart by their insets, and differ in line style as in
-    colour.
-    """
+    """Draw labels as a matrix, "0" shaded; outline windows, apart if they overlap."""
     for row, labels in enumerate(cells):
         for column, label in enumerate(labels):
             shade = "#e6e6e6" if label == "0" else "white"
@@ -94,9 +89,7 @@ def _windows_on(
         sides = (width - 2 * inset, height - 2 * inset)
         line = {"edgecolor": colour, "linestyle": style, "linewidth": 2.5}
         axis.add_patch(Rectangle(corner, *sides, fill=False, label=name, **line))
-    axis.set(
-        xlim=(-0.05, len(cells[0]) + 0.05), ylim=(len(cells) + 0.05, -0.05), title=title
-    )
+    axis.set(xlim=(-0.05, len(cells[0]) + 0.05), title=title)
     axis.axis("off")
     if windows:
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=11)
@@ -156,12 +149,11 @@ def _three_windows(output: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
 
 def _labels(matrix: Sequence[Sequence[int]], padding: int = 0) -> list[list[str]]:
     """The numbers as text. `_windows_on` shades "0", which only padding shall be."""
-    inner_rows = range(padding, len(matrix) - padding)
-    inner_columns = range(padding, len(matrix[0]) - padding)
     labels = [[str(number) for number in row] for row in matrix]
-    for i, j in itertools.product(inner_rows, inner_columns):
-        if labels[i][j] == "0":
-            labels[i][j] = "0 "
+    for row in labels[padding : len(labels) - padding]:
+        for column in range(padding, len(row) - padding):
+            if row[column] == "0":
+                row[column] = "0 "
     return labels
 
 

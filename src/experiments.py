@@ -13,6 +13,7 @@ from src.common.progress import LiveLog
 from src.common.project import FAST
 from src.head import HeadRecipe, fit_head, measure, search
 from src.training import (
+    FINISHED,
     Build,
     Recipe,
     format_epoch,
@@ -25,8 +26,10 @@ from src.training import (
 SEEDS = (1, 2)
 #: Images of each class: epochs of the three blocks, more where images are few.
 SIZES = {5: 2, 20: 2} if FAST else {10: 80, 50: 50, 200: 30, 1000: 12}
-#: Images of each class that a training of the ablation sees, and its network's widths.
-ABLATION_IMAGES, ABLATION_WIDTHS = (5, (8, 8, 8)) if FAST else (500, (32, 64, 128))
+#: Images of each class in a training of the ablation, its epochs and network's widths.
+ABLATION_IMAGES = 5 if FAST else 500
+ABLATION_EPOCHS = 1 if FAST else 12
+ABLATION_WIDTHS = (8, 8, 8) if FAST else (32, 64, 128)
 #: What each training of the ablation does in another way than the recipe.
 ABLATION = {
     "the recipe as it is": {},
@@ -65,14 +68,14 @@ def scratch_accuracy(
 ) -> float:
     """Accuracy on `test`, in [0, 1], of a network trained by `recipe` on `train`.
 
-    name: of what is kept. where: `folder`, `committed` and `anew` of `kept`.
+    name: of what is kept. where: as in `train_or_load`.
     """
     key = training_key(build, recipe, train, None, transform) | make_key(
         test_images=test, code=[train_and_test], without=(format_epoch,)
     )
     data = train, test, transform
     compute = partial(train_and_test, build, recipe, *data, device, log)
-    return kept(name, key, compute, **where)["accuracy"]
+    return kept(name, key, compute, **FINISHED | where)["accuracy"]
 
 
 def train_and_test(
@@ -132,7 +135,7 @@ def ablation(
     """
     accuracies = {}
     for number, (what, changes) in enumerate(ABLATION.items()):
-        own = replace(recipe, widths=ABLATION_WIDTHS, **changes)
+        own = replace(recipe, widths=ABLATION_WIDTHS, epochs=ABLATION_EPOCHS, **changes)
         accuracies[what] = tuple(
             scratch_accuracy(
                 f"ablation_{number}_{seed}",

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from src.common.files import write_atomically
-from src.common.project import FIGURES
+from src.common.project import FIGURES, is_copy
 
 #: Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), in an order whose
 #: neighbours also differ in lightness.
@@ -38,10 +38,13 @@ def use_style() -> None:
 
 
 def save(figure: Figure, name: str) -> None:
-    """Keep a figure as PNG for README and answers, whole or not at all."""
-    write_atomically(
-        FIGURES / f"{name}.png", lambda file: figure.savefig(file, format="png")
-    )
+    """Keep a figure as PNG for README and answers, whole or not at all.
+
+    A copy of a notebook keeps none (`record_results` says so).
+    """
+    if not is_copy():
+        path = FIGURES / f"{name}.png"
+        write_atomically(path, lambda file: figure.savefig(file, format="png"))
 
 
 def hide_axes(axes: np.ndarray) -> None:

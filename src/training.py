@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from src.cifar10 import Examples, Transform
 from src.common.kept import Key, make_key, resume, save_progress
+from src.common.machine import has_bfloat16
 from src.common.progress import LiveLog
-from src.common.project import FAST, SEED
+from src.common.project import CHECKPOINTS, FAST, RETRAIN, SEED
 from src.common.trained import Trained, keep_trained
 
 
@@ -31,7 +32,7 @@ class Recipe:
     """
 
     widths: tuple[int, int, int] = (8, 16, 16) if FAST else (64, 128, 256)
-    epochs: int = 1 if FAST else 12
+    epochs: int = 1 if FAST else 24
     batch_size: int = 125
     peak_learning_rate: float = 0.2
     warm_up: float = 0.2  # the part of the steps in which the learning rate rises
@@ -101,16 +102,19 @@ def train_epoch(
     optimiser: Optimizer,
     schedule: LRScheduler,
     label_smoothing: float = 0.0,
+    bfloat16: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> tuple[float, float]:
     """One step for each batch; returns the mean loss in nats, and accuracy in [0, 1].
 
     Both are of the batches as they were met. report: told after each step, in words.
+    bfloat16: compute the convolutions with numbers of 16 bits (torch.autocast).
     """
     network.train()
     loss_sum, correct, seen = 0.0, 0, 0
     for inputs, labels in batches:
-        logits = network(inputs)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=bfloat16):
+            logits = network(inputs).float()
         loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)
         optimiser.zero_grad()
         loss.backward()
@@ -207,7 +211,13 @@ def train_from_scratch(
         batches = shuffled(data, recipe.batch_size, generator, device, change)
         steps = log.track(batches, f"epoch {number}/{recipe.epochs}", steps_per_epoch)
         learned = train_epoch(
-            network, steps, optimiser, schedule, recipe.label_smoothing, log.status
+            network,
+            steps,
+            optimiser,
+            schedule,
+            recipe.label_smoothing,
+            has_bfloat16(device),
+            log.status,
         )
         measured = math.nan, math.nan
         if validation is not None:
@@ -242,6 +252,8 @@ def format_epoch(epoch: Epoch) -> str:
 
 
 Build = Callable[[Recipe], nn.Module]
+#: Where finished trainings are looked up, and whether they are to be replaced.
+FINISHED = {"committed": CHECKPOINTS, "anew": RETRAIN}
 
 
 def training_key(
@@ -277,7 +289,7 @@ def train_or_load(
     """`train_from_scratch`, or what it gave earlier; the history is of `Epoch`s.
 
     build: returns the network as it is before training; called after seeding.
-    where: `folder`, `committed` and `anew` of `kept`.
+    where: `folder`, `committed` and `anew` of `kept`, if others than `FINISHED`.
     """
     torch.manual_seed(recipe.seed)
     model = build(recipe).to(device, memory_format=torch.channels_last)
@@ -289,5 +301,5 @@ def train_or_load(
         )
         return list(map(asdict, curve)), sum(epoch.seconds for epoch in curve)
 
-    trained = keep_trained(name, key, model, fit, half=True, **where)
+    trained = keep_trained(name, key, model, fit, half=True, **FINISHED | where)
     return replace(trained, history=[Epoch(**row) for row in trained.history])

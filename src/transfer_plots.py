@@ -13,7 +13,8 @@ from src.training import Epoch
 
 def learning_curves(curves: dict[str, Sequence[Epoch]]) -> Figure:
     """Accuracy by epoch of each named network, on validation images where there are."""
-    figure, axes = plt.subplots(1, len(curves), figsize=(9, 3), squeeze=False)
+    size = (4.5 * len(curves), 2.6)
+    figure, axes = plt.subplots(1, len(curves), figsize=size, squeeze=False)
     for axis, (name, curve) in zip(axes.flat, curves.items(), strict=True):
         epochs = [epoch.number for epoch in curve]
         for part, style, colour in (("train", "-", BLUE), ("validation", "--", ORANGE)):

@@ -214,13 +214,16 @@ SOURCES = {
 }
 
 
-def load_pretrained(*, allow_download: bool = not FAST) -> PretrainedWeights:
+def load_pretrained(
+    only: str = "", *, allow_download: bool = not FAST
+) -> PretrainedWeights:
     """The best weights that can be had; prints which, and why no better ones.
 
-    MAMAN13_WEIGHTS in the environment names the only source to be used. Raises
-    ValueError for a name that is none, and WeightsUnavailable when nothing is found.
+    only: a key of `SOURCES`, the only one to be used; else MAMAN13_WEIGHTS of the
+        environment may name it. Raises ValueError for a name that is none of them, and
+        WeightsUnavailable when nothing is found.
     """
-    wish = os.environ.get("MAMAN13_WEIGHTS", "")
+    wish = only or os.environ.get("MAMAN13_WEIGHTS", "")
     if wish and wish not in SOURCES:
         raise ValueError(
             f"MAMAN13_WEIGHTS is {wish!r}; it may be {', '.join(SOURCES)}, or unset"

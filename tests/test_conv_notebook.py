@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from src import conv, conv_plots
-from src.commands.notebooks import NAMES
 from src.common.project import DATA, ROOT
+from src.common.project import NOTEBOOKS as NAMES
 from src.conv import Conv2d
 
 CELLS = nbformat.read(ROOT / "notebooks" / NAMES["q1"], as_version=4).cells

@@ -338,7 +338,8 @@ def test_an_interrupted_training_goes_on_and_leaves_one_file(tmp_path, capsys, s
     key = task_key(TASK, scenes, RECIPE) | make_key(half_precision=False)
     unfinished = place("tiny.partial", key, tmp_path / "cut")
     assert list((tmp_path / "cut").iterdir()) == [unfinished]
-    log = LiveLog("a header")
+    log = LiveLog()
+    log.line("a header")
     trained = train_task(TASK, scenes, RECIPE, tmp_path / "cut", log=log)
     assert capsys.readouterr().out.startswith(
         "a header\n(resumed after 10 steps)\ntiny"

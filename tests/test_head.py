@@ -1,4 +1,4 @@
-"""The head: each step against a plain reference, standardised, chosen on validation."""
+"""The head: each step against a plain reference, and chosen on validation."""
 
 import dataclasses
 import math
@@ -10,25 +10,19 @@ from torch.nn.functional import log_softmax
 
 from src.cifar10 import Examples
 from src.common.progress import LiveLog
-from src.head import (
-    Choice,
-    HeadRecipe,
-    choices_table,
-    fit_head,
-    fold_standardisation,
-    search,
-)
+from src.common.project import FAST
+from src.head import Choice, HeadRecipe, choices_table, fit_head, measure, search
 
-RECIPE = HeadRecipe(learning_rate=0.01, epochs=20, batch_size=50)
+RECIPE = HeadRecipe(learning_rate=0.05, epochs=20, batch_size=50)
 
 
 def clusters(count: int, seed: int) -> Examples:
-    """Features of ten classes around ten centres, on very different scales."""
+    """Features of ten classes around ten centres."""
     centres = torch.randn(10, 20, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 10
     inputs = centres[labels] + 0.6 * torch.randn(count, 20, generator=generator)
-    return Examples(inputs * torch.logspace(-2, 2, 20) + 5, labels)
+    return Examples(inputs, labels)
 
 
 def accuracy(head, data):
@@ -38,11 +32,6 @@ def accuracy(head, data):
 def reference_fit(recipe, data, classes=10):
     """AdamW and its cosine; weight, bias, and each epoch's loss and accuracy."""
     inputs, count = data.inputs, len(data)
-    mean, std = torch.zeros(()), torch.ones(())
-    if recipe.standardise:
-        mean = inputs.sum(0) / count
-        std = ((inputs - mean).square().sum(0) / (count - 1)).sqrt()
-    inputs = (inputs - mean) / std
     weight = torch.zeros(classes, inputs.shape[1], dtype=inputs.dtype)
     bias = torch.zeros(classes, dtype=inputs.dtype)
     moments = [[torch.zeros_like(p), torch.zeros_like(p)] for p in (weight, bias)]
@@ -67,13 +56,11 @@ def reference_fit(recipe, data, classes=10):
                 first, second = m[0] / (1 - 0.9**step), m[1] / (1 - 0.999**step)
                 p -= rate * first / (second.sqrt() + 1e-8)
         rows.append((sum(losses) / count, right / count))
-    weight = weight / std
-    return weight, bias - (weight * mean).sum(1), rows
+    return weight, bias, rows
 
 
-@pytest.mark.parametrize("standardise", [True, False])
-def test_every_step_is_that_of_a_plain_reference(standardise):
-    recipe = HeadRecipe(0.02, 0.3, standardise, epochs=3, batch_size=15, seed=4)
+def test_every_step_is_that_of_a_plain_reference():
+    recipe = HeadRecipe(0.02, 0.3, epochs=3, batch_size=15, seed=4)
     data = clusters(40, seed=1)
     data = Examples(data.inputs.double(), data.labels)
     validation = clusters(30, seed=2)
@@ -81,19 +68,19 @@ def test_every_step_is_that_of_a_plain_reference(standardise):
     head = nn.Linear(20, 10).double()
     curve = fit_head(head, recipe, data, validation)
     weight, bias, rows = reference_fit(recipe, data)
-    torch.testing.assert_close(head.weight.detach(), weight, rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(head.bias.detach(), bias, rtol=1e-8, atol=1e-6)
+    torch.testing.assert_close(head.weight.detach(), weight, rtol=0, atol=1e-10)
+    torch.testing.assert_close(head.bias.detach(), bias, rtol=0, atol=1e-10)
     for number, (epoch, (loss, hits)) in enumerate(zip(curve, rows, strict=True), 1):
         assert epoch.number == number
         assert epoch.train_loss == pytest.approx(loss, abs=1e-9)
         assert epoch.train_accuracy == pytest.approx(hits, abs=1e-9)
         assert 0 < epoch.seconds < 60
-    # the curve was measured on standardised features, this on raw ones
     with torch.no_grad():
         right = log_softmax(head(validation.inputs), 1)[range(30), validation.labels]
     last = curve[-1]
-    assert last.validation_loss == pytest.approx(-right.mean().item(), abs=1e-6)
+    assert last.validation_loss == pytest.approx(-right.mean().item(), abs=1e-9)
     assert last.validation_accuracy == pytest.approx(accuracy(head, validation))
+    assert measure(head, validation) == (last.validation_loss, last.validation_accuracy)
     alone = fit_head(nn.Linear(20, 10).double(), recipe, data)
     assert all(math.isnan(epoch.validation_loss) for epoch in alone)
     assert all(math.isnan(epoch.validation_accuracy) for epoch in alone)
@@ -104,7 +91,6 @@ def test_every_step_is_that_of_a_plain_reference(standardise):
     [
         ("learning_rate", 0.02),
         ("weight_decay", 0.5),
-        ("standardise", False),
         ("epochs", 3),
         ("batch_size", 7),
         ("seed", 2),
@@ -121,40 +107,21 @@ def test_every_field_of_a_recipe_has_an_effect(field, value):
     assert not torch.equal(heads[0].weight, heads[2].weight)
 
 
+@pytest.mark.skipif(FAST, reason="fast mode has fewer epochs")
 def test_the_default_recipe_and_grid():
-    assert dataclasses.astuple(HeadRecipe()) == (3e-3, 1e-2, True, 30, 500, 13)
+    assert dataclasses.astuple(HeadRecipe()) == (1e-2, 1e-1, 30, 500, 13)
     defaults = search.__kwdefaults__
     assert defaults["learning_rates"] == (1e-3, 3e-3, 1e-2, 3e-2)
     assert defaults["weight_decays"] == (1e-2, 1e-1, 1.0)
-    assert defaults["standardise"] == (False, True) and defaults["epochs"] == 30
+    assert defaults["epochs"] == 30
 
 
-def test_folding_gives_the_same_logits():
-    generator = torch.Generator().manual_seed(0)
-    head = nn.Linear(20, 10, dtype=torch.float64)
-    inputs = 3 * torch.randn(50, 20, dtype=torch.float64, generator=generator) + 2
-    mean, std = inputs.mean(0), inputs.std(0)
-    with torch.no_grad():
-        expected = head((inputs - mean) / std)
-        fold_standardisation(head, mean, std)
-        torch.testing.assert_close(head(inputs), expected, rtol=0, atol=1e-12)
-
-
-def test_standardising_helps_where_scales_differ():
-    train, validation = clusters(500, seed=1), clusters(300, seed=2)
-    raw, standardised = nn.Linear(20, 10), nn.Linear(20, 10)
-    fit_head(raw, dataclasses.replace(RECIPE, standardise=False), train)
-    fit_head(standardised, RECIPE, train)
-    assert accuracy(standardised, validation) > max(0.95, accuracy(raw, validation))
-
-
-def test_a_constant_feature_does_no_harm():
-    train = clusters(200, seed=1)
-    train.inputs[:, 3] = 7.0
+def test_it_learns():
+    train, test = clusters(500, seed=1), clusters(300, seed=2)
     head = nn.Linear(20, 10)
-    fit_head(head, RECIPE, train)
-    assert head.weight.isfinite().all()
-    assert accuracy(head, train) > 0.9
+    curve = fit_head(head, RECIPE, train)
+    assert accuracy(head, test) > 0.95
+    assert curve[-1].train_loss < curve[0].train_loss
 
 
 def test_search_tries_every_combination_and_ranks_by_validation_loss(tmp_path):
@@ -169,10 +136,7 @@ def test_search_tries_every_combination_and_ranks_by_validation_loss(tmp_path):
     )
     tried = {dataclasses.astuple(choice.recipe) for choice in found}
     assert tried == {
-        (rate, decay, standardise, 3, 500, 13)
-        for rate in (1e-6, 1e-2)
-        for decay in (0.01, 0.1)
-        for standardise in (False, True)
+        (rate, decay, 3, 500, 13) for rate in (1e-6, 1e-2) for decay in (0.01, 0.1)
     }
     losses = [choice.validation_loss for choice in found]
     assert losses == sorted(losses)
@@ -200,18 +164,17 @@ def test_search_remembers_what_it_found(tmp_path, monkeypatch):
 
 def test_the_table_of_choices_shows_the_best_and_the_worst():
     choices = [
-        Choice(HeadRecipe(0.003, 0.1, True), 0.81237, 0.55556),
-        Choice(HeadRecipe(0.01, 1.0, False), 0.8, 0.6),
-        Choice(HeadRecipe(0.03, 0.01, True), 0.79, 0.65),
-        Choice(HeadRecipe(0.001, 0.01, False), 0.5, 1.25),
+        Choice(HeadRecipe(0.003, 0.1), 0.81237, 0.55556),
+        Choice(HeadRecipe(0.01, 1.0), 0.8, 0.6),
+        Choice(HeadRecipe(0.03, 0.01), 0.79, 0.65),
+        Choice(HeadRecipe(0.001, 0.01), 0.5, 1.25),
     ]
     assert choices_table(choices, shown=2) == (
-        "| place | learning rate | weight decay | standardised "
-        "| validation loss | accuracy |\n"
-        "| :-- | --: | --: | :-- | --: | --: |\n"
-        "| 1 | 0.003 | 0.1 | yes | 0.5556 | 81.24% |\n"
-        "| 2 | 0.01 | 1 | no | 0.6000 | 80.00% |\n"
-        "| … | … | … | … | … | … |\n"
-        "| 4 | 0.001 | 0.01 | no | 1.2500 | 50.00% |"
+        "| place | learning rate | weight decay | validation loss | accuracy |\n"
+        "| :-- | --: | --: | --: | --: |\n"
+        "| 1 | 0.003 | 0.1 | 0.5556 | 81.24% |\n"
+        "| 2 | 0.01 | 1 | 0.6000 | 80.00% |\n"
+        "| … | … | … | … | … |\n"
+        "| 4 | 0.001 | 0.01 | 1.2500 | 50.00% |"
     )
     assert len(choices_table(choices * 3).splitlines()) == 2 + 4 + 2

@@ -20,8 +20,8 @@ from src.commands.html_export import (
     notebook_to_html,
     page_to_html,
 )
-from src.commands.notebooks import NAMES
 from src.common.project import ANSWERS, ROOT
+from src.common.project import NOTEBOOKS as NAMES
 
 #: The smallest PNG there is: one transparent pixel.
 PNG = (

@@ -10,14 +10,16 @@ import functools
 import importlib.util
 import inspect
 import itertools
+import linecache
 import sys
+import types
 
 import pytest
 import torch
 from torch import nn
 from torchvision.transforms import v2
 
-from src import data_efficiency, frozen, head, residual_net, training
+from src import experiments, frozen, head, residual_net, training
 from src.cifar10 import Examples
 from src.common import kept as keeping
 from src.common.code import code_of, syntax_hash
@@ -122,15 +124,11 @@ def train(tmp_path, variant):
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        (
-            "nn.GELU(),\n            nn",
-            "nn.ReLU(),\n            nn",
-            "code of Residual",
-        ),
-        ("self.whiten(image)) +", "self.whiten(image)) -", "code of ResidualBlock"),
-        ("self.pool(features)", "features.amax((2, 3))", "code of ThreeBlockNet"),
+        ("nn.ReLU(),", "nn.GELU(),", "code of ResidualBlock"),
+        ("self.residual(image) +", "self.residual(image) -", "code of ResidualBlock"),
         ("nn.MaxPool2d(2)", "nn.AvgPool2d(2)", "code of ResidualBlock"),
-        ("WHITENED = 24", "WHITENED = 12", "value of WHITENED"),
+        ("start_size=32", "start_size=16", "code of ThreeBlockNet"),
+        ("self.pool(features)", "features.amax((2, 3))", "code of ThreeBlockNet"),
         ("classes=2)", "classes=3)", "code of build"),
     ],
 )
@@ -191,12 +189,15 @@ def test_other_data_or_another_recipe_is_trained_anew(train, change, what):
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        ("nesterov=True", "nesterov=False", "the code of make_optimiser"),
-        ("* self.peak_learning_rate", "* 2 * self.peak_learning_rate", "of Recipe"),
+        ("max_shift: int = 3", "max_shift: int = 4", "the code of Recipe"),
+        ("nesterov=True", "nesterov=False", "the code of optimiser_and_schedule"),
         ("shifted.flip(-1), shifted", "shifted, shifted", "the code of augment"),
-        ("recipe.seed * 1000", "recipe.seed * 999", "the code of seeded"),
+        ("torch.randperm(len(data),", "torch.randperm(1,", "the code of shuffled"),
+        ("optimiser.zero_grad()", "pass", "the code of train_epoch"),
+        ("recipe.seed * 1000", "recipe.seed * 999", "the code of train_from_scratch"),
         ("images.split(batch_size)", "images.split(1)", "the code of predict"),
-        ("optimiser.zero_grad()", "pass", "the code of train_from_scratch"),
+        ("tensor.ndim == 4", "tensor.ndim == 5", "the code of to_device"),
+        ("== labels).float()", "!= labels).float()", "the code of loss_and_accuracy"),
     ],
 )
 def test_changed_training_code_trains_anew(train, variant, old, new, what):
@@ -248,7 +249,10 @@ def test_what_is_committed_is_used_and_replaced_only_on_demand(train, tmp_path):
     trial = {"recipe": dataclasses.replace(RECIPE, epochs=2), "committed": committed}
     trained, log = train(**trial)
     assert not trained.loaded
-    assert log.changes == ["net: computed anew, since the recipe changed"]
+    assert log.changes == [
+        "net: computed anew, since the recipe changed; it goes into data/cache/, "
+        "the committed one stays"
+    ]
     assert file.read_bytes() == content
     assert len(list((tmp_path / "cache").iterdir())) == 1
     assert train(**trial)[0].loaded and train(committed=committed)[0].loaded
@@ -403,7 +407,6 @@ def search(tmp_path):
         ({"validation": Examples(torch.eye(3), torch.arange(3))}, "the validation fe"),
         ({"learning_rates": (0.2,)}, "the recipes"),
         ({"weight_decays": (0.5,)}, "the recipes"),
-        ({"standardise": (True,)}, "the recipes"),
         ({"epochs": 3}, "the recipes"),
     ],
 )
@@ -415,17 +418,30 @@ def test_another_search_is_made_anew(search, change, what):
     assert search() == (first, []) and search(**change) == (found, [])
 
 
-def test_a_search_with_other_fitting_is_made_anew(search, variant):
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("nn.init.zeros_(head.bias)", "pass", "fit_head"),
+        ("measure(head, validation))", "measure(head, train))", "try_all"),
+        ("@torch.no_grad()\n", "", "measure"),
+        ("weight_decay: float = 1e-1", "weight_decay: float = 1", "HeadRecipe"),
+    ],
+)
+def test_a_search_with_other_fitting_is_made_anew(search, variant, old, new, what):
     search()
-    changed = variant(head, ("schedule.step()", "pass"))
-    assert search(changed)[1] == [
-        "head-search: computed anew, since the code of fit_head changed"
+    assert search(variant(head, (old, new)))[1] == [
+        f"head-search: computed anew, since the code of {what} changed"
     ]
+
+
+def test_a_search_depends_on_how_an_epoch_is_trained():
+    names = {"train_epoch", "shuffled", "loss_and_accuracy"}
+    assert {f"the code of {name}" for name in names} < code_of(head.try_all).keys()
 
 
 @pytest.fixture
 def accuracy(tmp_path):
-    def call(code=data_efficiency, build=residual_net.ThreeBlockNet, **changes):
+    def call(code=experiments, build=residual_net.ThreeBlockNet, **changes):
         usual = {"recipe": RECIPE, "train": images(), "test": images(4, seed=1)}
         usual |= {"transform": TRANSFORM, "folder": tmp_path}
         log = Recorder()
@@ -591,6 +607,50 @@ def test_what_a_transform_does_not_print_counts_too():
 
 def test_the_code_of_a_recipe_within_a_list_counts():
     assert "the code of Recipe" in make_key(recipes=[RECIPE])
+
+
+@pytest.fixture
+def cell(monkeypatch):
+    """A function that executes source as a notebook's cell: its namespace."""
+    main, numbers = types.ModuleType("__main__"), itertools.count()
+    monkeypatch.setitem(sys.modules, "__main__", main)
+
+    def execute(source):
+        name = f"/tmp/ipykernel_1/{next(numbers)}.py"
+        entry = (len(source), None, source.splitlines(keepends=True), name)
+        monkeypatch.setitem(linecache.cache, name, entry)
+        exec(compile(source, name, "exec"), vars(main))
+        return main
+
+    return execute
+
+
+def test_a_network_in_a_cell_counts_as_the_same_one_in_a_module(cell, variant):
+    """So that what src trained is loaded by the notebook, which shows the classes."""
+    source = inspect.getsource(residual_net) + BUILD
+    network, build = source.split(BUILD)[0], BUILD
+    cell(network)
+    inside = code_of(cell(build).build)
+    assert inside == code_of(variant(source).build)
+    assert {"the code of ResidualBlock", "the code of ThreeBlockNet"} < inside.keys()
+    changed = cell(network.replace("nn.ReLU()", "nn.GELU()"))
+    different = code_of(changed.build)
+    assert [name for name in inside if inside[name] != different[name]] == [
+        "the code of ResidualBlock"
+    ]
+
+
+def test_any_class_in_a_cell_is_found(cell, variant):
+    """Also one whose methods are wrapped, or made by a decorator."""
+    source = (
+        "from dataclasses import dataclass\n\nimport torch\n\n\n"
+        "@dataclass\nclass Row:\n    number: int = 1\n\n"
+        "    def twice(self):\n        return 2 * self.number\n\n\n"
+        "class Net(torch.nn.Module):\n    @torch.no_grad()\n"
+        "    def forward(self, x):\n        return Row(x)\n"
+    )
+    assert code_of(cell(source).Net) == code_of(variant(source).Net)
+    assert list(code_of(cell(source).Net)) == ["the code of Net", "the code of Row"]
 
 
 def test_two_of_one_name_both_count(variant):

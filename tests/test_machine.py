@@ -2,8 +2,6 @@
 
 import datetime
 import platform
-import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,45 +39,3 @@ def test_provenance():
         "date": datetime.date.today().isoformat(),
     }
     assert type(machine.provenance(CPU)["torch"]) is str
-
-
-@pytest.mark.parametrize("device", [CPU, CUDA, MPS])
-def test_a_gpu_has_finished_before_the_clock_is_read(monkeypatch, device):
-    """Calls take 9 s (not counted), 1, 5 and 3 s, on a GPU after they have returned."""
-    clock = SimpleNamespace(now=0.0, pending=0.0)
-    calls = iter([9.0, 1.0, 5.0, 3.0])
-    waited = []
-
-    def call():
-        clock.pending = next(calls)
-        if device == CPU:
-            finish(CPU)
-
-    def finish(which):
-        waited.append(which)
-        clock.now += clock.pending
-
-    monkeypatch.setattr(torch.accelerator, "synchronize", finish)
-    monkeypatch.setattr(machine.time, "perf_counter", lambda: clock.now)
-    assert machine.median_seconds(call, device) == 3.0
-    assert waited == [device] * 4
-
-
-def test_repeats_are_as_many_as_asked_for():
-    calls = []
-    machine.median_seconds(lambda: calls.append(1), CPU, repeats=5)
-    assert len(calls) == 6
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell")
-def test_peak_memory_is_in_gib(monkeypatch):
-    import resource
-
-    usage = SimpleNamespace(ru_maxrss=3 * 2**20)
-    monkeypatch.setattr(resource, "getrusage", lambda who: usage)
-    monkeypatch.setattr(sys, "platform", "linux")  # counts in KiB
-    assert machine.peak_memory_gib() == 3
-    monkeypatch.setattr(sys, "platform", "darwin")  # counts in bytes
-    assert machine.peak_memory_gib() == 3 / 1024
-    monkeypatch.setattr(sys, "platform", "win32")  # has no such module
-    assert str(machine.peak_memory_gib()) == "nan"

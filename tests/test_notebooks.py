@@ -18,7 +18,7 @@ from jupyter_client.kernelspec import KernelSpec
 from src.commands import notebooks
 from src.commands.notebooks import NotebookFailed
 from src.common.code import syntax_hash
-from src.common.project import ROOT
+from src.common.project import NOTEBOOKS, ROOT
 
 COMMITTED = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -319,7 +319,10 @@ def test_a_trial_leaves_what_is_committed(tmp_path, make_notebook):
     notebooks.execute(path, {"PYTHONPATH": str(tmp_path)})
     first, trial, again, original = (shown(path, cell) for cell in range(1, 5))
     told, what = trial.splitlines()
-    assert told.startswith("three_blocks: computed anew, since the recipe changed")
+    assert told == (
+        "three_blocks: computed anew, since the recipe changed; it goes into "
+        "data/cache/, the committed one stays"
+    )
     assert what == first and first.startswith("trained ")
     assert again == original == first.replace("trained", "loaded")
 
@@ -328,7 +331,7 @@ def test_a_trial_leaves_what_is_committed(tmp_path, make_notebook):
 
 
 def test_there_is_one_notebook_a_question():
-    assert [path.name for path in COMMITTED] == list(notebooks.NAMES.values())
+    assert [path.name for path in COMMITTED] == list(NOTEBOOKS.values())
 
 
 @pytest.fixture(params=COMMITTED, ids=lambda path: path.stem)
@@ -392,21 +395,31 @@ def test_prose_leads_into_its_code(committed):
 
 
 def test_what_is_marked_as_saved_is_what_src_holds():
-    """`# @save` behind a definition in a cell, as the course's textbook does it."""
+    """`# @save` behind a definition in a cell, as the course's textbook does it.
+
+    The same but for docstrings, type hints, comments and layout.
+    """
     modules = [ast.parse(path.read_text("utf-8")) for path in ROOT.glob("src/*.py")]
     held = {n.name: n for m in modules for n in m.body if hasattr(n, "name")}
-    marked = []
+    marked = {}
     for path in COMMITTED:
         for cell in nbformat.read(path, 4).cells:
             if cell.cell_type != "code" or "# @save" not in cell.source:
                 continue
-            lines = cell.source.splitlines()
+            lines, found = cell.source.splitlines(), []
             for node in ast.parse(cell.source).body:
                 if hasattr(node, "name") and "# @save" in lines[node.lineno - 1]:
-                    same = ast.unparse(held[node.name])
-                    assert syntax_hash(ast.unparse(node)) == syntax_hash(same)
-                    marked.append(node.name)
-    assert "input_transform" in marked
+                    same = syntax_hash(ast.unparse(held[node.name]))
+                    assert syntax_hash(ast.unparse(node)) == same, node.name
+                    found.append(node.name)
+            assert len(found) == cell.source.count("# @save")  # each is a definition's
+            marked.setdefault(path.stem[:2], set()).update(found)
+    assert marked["q1"] >= {"Conv2d"}
+    assert marked["q2"] >= {"cross_correlate", "chain_rule", "convolution_gradients"}
+    assert marked["q3"] >= {
+        *("input_transform", "train_epoch", "fit_head", "most_confident_mistakes"),
+        *("ResidualBlock", "ThreeBlockNet", "augment", "optimiser_and_schedule"),
+    }
 
 
 GUARD = """

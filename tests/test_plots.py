@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from src import conv_plots, plots, transfer_plots
-from src.analysis import Calibration, Mistake
 from src.experiments import Point
 from src.training import Epoch
 
@@ -113,42 +112,18 @@ def test_filtered_images_are_scaled_around_zero_where_negative():
     assert blur.images[0].get_clim() == (0, 3)
 
 
-def test_class_samples_stand_in_the_column_of_their_class():
-    images = np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
-    figure = transfer_plots.class_samples(images, np.array([1, 0, 1, 0, 1]), ["x", "y"])
-    shown = [int(axis.images[0].get_array()[0, 0, 0]) for axis in figure.axes]
-    assert shown == [1, 0, 3, 2]  # row by row
-    assert [axis.get_title() for axis in figure.axes[:2]] == ["x", "y"]
-
-
-def test_enlargement_shows_each_picture_in_0_to_1():
-    pictures = {"a": np.full((1, 1, 3), 1.5), "b": np.full((1, 1, 3), -0.5)}
-    first, second = transfer_plots.enlargement(pictures).axes
-    assert (first.get_title(), second.get_title()) == ("a", "b")
-    assert first.images[0].get_array().max() == 1
-    assert second.images[0].get_array().min() == 0
-
-
-def test_learning_curves():
+def test_learning_curves_are_of_accuracy_where_it_was_measured():
     curve = [Epoch(1, 0.9, 0.5, 0.8, 0.6, 1.0), Epoch(2, 0.7, 0.75, 0.6, 0.5, 1.0)]
-    loss, accuracy, *_ = transfer_plots.learning_curves({"n": curve, "m": curve}).axes
-    assert lines(loss) == {
-        "train": ([1, 2], [0.9, 0.7]),
-        "validation": ([1, 2], [0.8, 0.6]),
-    }
-    assert lines(accuracy) == {
+    nan = float("nan")
+    alone = [Epoch(1, 0.9, 0.25, nan, nan, 1.0), Epoch(2, 0.7, 1.0, nan, nan, 1.0)]
+    both, one = transfer_plots.learning_curves({"n": curve, "m": alone}).axes
+    assert lines(both) == {
         "train": ([1, 2], [50, 75]),
         "validation": ([1, 2], [60, 50]),
     }
-    assert (loss.get_title(), accuracy.get_title()) == ("n: loss", "n: accuracy")
-
-
-def test_mistakes_name_both_classes_and_probabilities():
-    mistake = Mistake(7, predicted=1, true=0, probability=0.9876, true_probability=0.01)
-    figure = transfer_plots.mistakes(np.zeros((1, 2, 2, 3)), [mistake], ["cat", "dog"])
-    axis = figure.axes[0]
-    assert axis.get_title() == "predicted: dog 98.76%\ntrue: cat 1.00%"
-    assert axis.get_xlabel() == "test image 7"
+    assert lines(one) == {"train": ([1, 2], [25, 100])}
+    assert (both.get_title(), one.get_title()) == ("n", "m")
+    assert (both.get_xlabel(), both.get_ylabel()) == ("epoch", "accuracy (%)")
 
 
 def test_confusion_is_in_per_cent_of_the_true_class():
@@ -163,35 +138,18 @@ def test_confusion_is_in_per_cent_of_the_true_class():
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted", "true")
 
 
-def test_class_accuracies_stand_side_by_side():
-    given = {"n": [0.5, 1.0], "m": [0.25, 0.75]}
-    [axis] = transfer_plots.class_accuracies(given, ["a", "b"]).axes
-    assert [bar.get_height() for bar in axis.patches] == [50, 100, 25, 75]
-    centres = [bar.get_x() + bar.get_width() / 2 for bar in axis.patches]
-    assert centres == pytest.approx([-0.2, 0.8, 0.2, 1.2])
-
-
-def test_reliability_is_drawn_against_the_diagonal():
-    calibration = Calibration((0.5, 0.9), (0.4, 1.0), (3, 7), 0.123)
-    [axis] = transfer_plots.reliability({"n": calibration}).axes
-    assert lines(axis) == {
-        "perfect calibration": ([0, 100], [0, 100]),
-        "n": ([50, 90], [40, 100]),
-    }
-    assert axis.get_title() == "n: ECE 12.3%"
-
-
-def test_experiments_shows_means_and_single_draws():
+def test_data_efficiency_shows_means_and_single_draws():
     curves = {
-        "n": [Point(10, (0.25, 0.75)), Point(100, (1.0,))],
-        "m": [Point(10, (0.125,)), Point(100, (0.5,))],
+        "n": [Point(10, (0.25, 0.75)), Point(1000, (1.0,))],
+        "m": [Point(10, (0.125,)), Point(1000, (0.5,))],
     }
-    [axis] = transfer_plots.experiments(curves).axes
-    assert lines(axis) == {"n": ([10, 100], [50, 100]), "m": ([10, 100], [12.5, 50])}
+    [axis] = transfer_plots.data_efficiency(curves).axes
+    assert lines(axis) == {"n": ([10, 1000], [50, 100]), "m": ([10, 1000], [12.5, 50])}
     dots = [line for line in axis.lines if line.get_marker() == "."]
     drawn = [(dot.get_xdata()[0], dot.get_ydata()[0]) for dot in dots]
-    assert drawn == [(10, 25), (10, 75), (100, 100), (10, 12.5), (100, 50)]
-    assert [t.get_text() for t in axis.get_xticklabels()] == ["10", "100"]
+    assert drawn == [(10, 25), (10, 75), (1000, 100), (10, 12.5), (1000, 50)]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["10", "1,000"]
+    assert axis.get_xscale() == "log"
 
 
 def test_figures_are_saved_as_png_and_axes_hidden(tmp_path, monkeypatch):
@@ -204,6 +162,9 @@ def test_figures_are_saved_as_png_and_axes_hidden(tmp_path, monkeypatch):
         plots.hide_axes(axes)
         plots.save(figure, "name")
     assert (tmp_path / "name.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(plots, "is_copy", lambda: True)
+    plots.save(figure, "of a trial")
+    assert [path.name for path in tmp_path.iterdir()] == ["name.png"]
     for axis in axes:
         assert len(axis.get_xticks()) == len(axis.get_yticks()) == 0
         assert not any(spine.get_visible() for spine in axis.spines.values())

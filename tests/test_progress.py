@@ -45,7 +45,7 @@ def text(outputs: list) -> str:
 
 def test_a_notebook_keeps_the_finished_lines_only(in_kernel):
     (outputs,), seen = in_kernel(
-        "log = LiveLog('epoch  loss')\n"
+        "log = LiveLog()\nlog.line('epoch  loss')\n"
         "for epoch in range(2):\n"
         "    for _ in log.track(range(4), f'epoch {epoch}'):\n"
         "        time.sleep(0.6)\n"
@@ -59,11 +59,11 @@ def test_a_notebook_keeps_the_finished_lines_only(in_kernel):
 
 def test_a_loop_that_is_left_early_leaves_no_live_line(in_kernel):
     (left, failed), _ = in_kernel(
-        "log = LiveLog('a')\n"
+        "log = LiveLog()\nlog.line('a')\n"
         "for i in log.track(range(9), 'left'):\n"
         "    time.sleep(0.6)\n"
         "    if i == 2: break",
-        "log = LiveLog('b')\n"
+        "log = LiveLog()\nlog.line('b')\n"
         "def broken():\n"
         "    time.sleep(0.6)\n"
         "    yield 1\n"
@@ -79,7 +79,7 @@ def test_a_loop_that_is_left_early_leaves_no_live_line(in_kernel):
 
 def test_a_log_continues_where_it_began(in_kernel):
     (first, second, third), _ = in_kernel(
-        "log = LiveLog('one')", "log.line('two')", "silent = LiveLog()"
+        "log = LiveLog()\nlog.line('one')", "log.line('two')", "silent = LiveLog()"
     )
     assert text(first) == "one\ntwo"
     assert second == third == []
@@ -94,7 +94,7 @@ def test_a_live_line_alone_is_not_saved(in_kernel):
 
 def test_loss_and_accuracy_are_shown_while_it_runs_and_not_saved(in_kernel):
     (trained, fetched), seen = in_kernel(
-        "log = LiveLog('epoch')\n"
+        "log = LiveLog()\nlog.line('epoch')\n"
         "for i in log.track(range(3), 'training'):\n"
         "    log.status(f'loss {2 - i}.5, accuracy {40 + i}%')\n"
         "    time.sleep(0.6)",
@@ -134,7 +134,8 @@ def test_the_status_outside_of_a_loop_is_printed_elsewhere(capsys):
 
 
 def test_elsewhere_the_lines_are_printed_and_the_bar_goes_to_stderr(capsys):
-    log = LiveLog("header")
+    log = LiveLog()
+    log.line("header")
     items = [object(), object()]
     passed = []
     for item in log.track(items, "working"):
@@ -154,7 +155,8 @@ def test_the_total_of_a_generator_can_be_given(capsys):
 
 
 def test_a_log_that_keeps_no_lines(capsys):
-    log = LiveLog("header", keep=False)
+    log = LiveLog(keep=False)
+    log.line("header")
     assert list(log.track(range(3), "counting")) == [0, 1, 2]
     log.line("finished")
     assert capsys.readouterr().out == ""

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import nbformat
 import pytest
 
-from src.common import results
+from src.common import project, results
 from src.common.code import syntax_hash
 from src.common.project import DATA, ROOT
 from src.common.results import read_results, record_results
@@ -35,6 +35,57 @@ def test_sections_are_replaced_and_others_kept(tmp_path, code):
     assert list(recorded) == ["convolution", "code", "cells", "gradients", "more"]
     text = path.read_text("utf-8")
     assert "שלום" in text and "\n  " in text and text.endswith("}\n")
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """A function: the notebook that runs is of this path, as VS Code or Jupyter say."""
+    main = ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+
+    def name(path: str, by: str = "Jupyter") -> None:
+        if by == "Jupyter":
+            monkeypatch.setenv("JPY_SESSION_NAME", path)
+        else:
+            main.__vsc_ipynb_file__ = path
+
+    return name
+
+
+@pytest.mark.parametrize("by", ["Jupyter", "VS Code"])
+@pytest.mark.parametrize(
+    ("path", "copy"),
+    [
+        ("/a b/notebooks/q3_transfer_learning.ipynb", False),
+        ("/a b/notebooks/q3_transfer_learning-Copy1.ipynb", True),
+        ("Untitled.ipynb", True),
+        ("", False),
+        ("console-1-5b0e", False),
+    ],
+)
+def test_a_copy_of_a_notebook_is_known_by_its_name(named, path, copy, by):
+    assert not project.is_copy()
+    named(path, by)
+    assert project.is_copy() == copy
+
+
+def test_vs_codes_word_comes_first(named):
+    """Its kernels may have been given another name by a server."""
+    named("q1_convolution-jvsc-1.ipynb", "Jupyter")
+    named("/a/q1_convolution.ipynb", "VS Code")
+    assert not project.is_copy()
+
+
+def test_a_copy_records_nothing_and_says_so(tmp_path, code, named, capsys):
+    path = tmp_path / "results.json"
+    record_results("q3", path, transfer={"test_accuracy": 0.9})
+    before = path.read_bytes()
+    named("q3_transfer_learning-Copy1.ipynb")
+    record_results("q3", path, transfer={"test_accuracy": 0.1})
+    assert path.read_bytes() == before
+    said = "A trial: data/results.json and answers/figures/ stay as they are.\n"
+    assert capsys.readouterr().out == said
 
 
 def test_the_code_is_every_imported_module_of_ours(monkeypatch, tmp_path):

@@ -20,11 +20,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from src import __main__ as commands
 from src.commands import answers, submission
 from src.commands.checks import link_problem
-from src.commands.notebooks import KERNEL, NAMES, execute
+from src.commands.notebooks import KERNEL, execute
 from src.commands.submission import prepare, write_zip
 from src.common import results
 from src.common.code import syntax_hash
 from src.common.files import file_hash
+from src.common.project import NOTEBOOKS as NAMES
 from src.common.project import ROOT
 from src.weights import STANDIN_NAME
 

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import log_softmax, pad
+from torch.nn.functional import log_softmax
 from torchvision.transforms import v2
 
 from src import training
@@ -14,6 +14,7 @@ from src.cifar10 import Examples
 from src.common import kept as keeping
 from src.common.kept import make_key, place
 from src.common.progress import LiveLog
+from src.common.trained import keep_trained
 from src.training import Epoch, Recipe
 
 TRANSFORM = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
@@ -27,9 +28,9 @@ UNUSUAL = Recipe(
     warm_up=0.5,
     momentum=0.7,
     weight_decay=0.03,
-    vector_factor=4.0,
     label_smoothing=0.3,
     max_shift=2,
+    mirrored=0.9,
     seed=5,
 )
 
@@ -79,16 +80,32 @@ def without_times(curve):
 # ------------------------------------------------------------------------- the steps
 
 
+def reflected(position, size):
+    """Where a pixel's value is found that lies outside of an image of this size."""
+    return size - 1 - abs(size - 1 - abs(position))
+
+
+def reference_rates(recipe, steps):
+    """The learning rate of each step; steps count from 0, the last one is steps - 1."""
+    peak, top = recipe.peak_learning_rate, recipe.warm_up * steps - 1
+    start, end = peak / 25, peak / 25 / 10_000
+    rise = [start + (peak - start) * k / top for k in range(steps) if k <= top]
+    fall = [
+        peak + (end - peak) * (k - top) / (steps - 1 - top)
+        for k in range(len(rise), steps)
+    ]
+    return rise + fall
+
+
 def reference_training(network, recipe, data):
     """The training written out: a plain loop over images, steps and parameters.
 
     Returns the mean loss and the accuracy of each epoch.
     """
     count, velocities, rows = len(data), {}, []
-    chance = torch.Generator().manual_seed(recipe.seed * 1000)
-    mirrored_first = [float(x) < 0.5 for x in torch.rand(count, generator=chance)]
-    batches = math.ceil(count / recipe.batch_size)
-    steps, step = recipe.epochs * batches, 0
+    rates = reference_rates(
+        recipe, recipe.epochs * math.ceil(count / recipe.batch_size)
+    )
     for epoch in range(1, recipe.epochs + 1):
         chance = torch.Generator().manual_seed(recipe.seed * 1000 + epoch)
         order = torch.randperm(count, generator=chance).tolist()
@@ -97,15 +114,19 @@ def reference_training(network, recipe, data):
         for start in range(0, count, recipe.batch_size):
             chosen = order[start : start + recipe.batch_size]
             sides = 2 * recipe.max_shift + 1
-            shifts = torch.randint(sides, (2, len(chosen)), generator=chance)
+            shifts = torch.randint(sides, (len(chosen), 2), generator=chance).tolist()
+            draws = torch.rand(len(chosen), generator=chance).tolist()
             images = []
-            for index, down, right_by in zip(chosen, *shifts.tolist(), strict=True):
-                image = data.inputs[index].double()[None]
-                framed = pad(image, [recipe.max_shift] * 4, mode="reflect")[0]
-                image = framed[:, down : down + 32, right_by : right_by + 32]
-                if mirrored_first[index] == (epoch % 2 == 1):
-                    image = image.flip(2)
-                images.append(image / 255)
+            for index, (down, right_by), draw in zip(
+                chosen, shifts, draws, strict=True
+            ):
+                image = data.inputs[index].double() / 255
+                rows_of, columns = (
+                    [reflected(k + by - recipe.max_shift, 32) for k in range(32)]
+                    for by in (down, right_by)
+                )
+                image = image[:, rows_of][:, :, columns]
+                images.append(image.flip(2) if draw < recipe.mirrored else image)
             labels = data.labels[chosen]
             logits = network(torch.stack(images))
             target = torch.full_like(logits, recipe.label_smoothing / 2)
@@ -113,20 +134,17 @@ def reference_training(network, recipe, data):
             each = -(target * log_softmax(logits, 1)).sum(1)
             gradients = torch.autograd.grad(each.mean(), list(network.parameters()))
 
-            rise = round(recipe.warm_up * steps)
-            part = min((step + 1) / rise, (steps - step) / (steps - rise))
+            rate = rates.pop(0)
             for p, gradient in zip(network.parameters(), gradients, strict=True):
-                factor = recipe.vector_factor if p.ndim == 1 else 1
-                gradient = gradient + recipe.weight_decay / factor * p.detach()
+                gradient = gradient + recipe.weight_decay * p.detach()
                 last = velocities.get(p)
                 m = recipe.momentum
                 velocities[p] = gradient if last is None else m * last + gradient
-                rate = part * recipe.peak_learning_rate * factor
                 p.data -= rate * (gradient + m * velocities[p])
-            step += 1
             losses += each.tolist()
             right += (logits.argmax(1) == labels).sum().item()
         rows.append((sum(losses) / count, right / count))
+    assert rates == []
     return rows
 
 
@@ -141,10 +159,10 @@ def test_every_step_is_that_of_a_plain_reference(recipe):
     for (name, mine), theirs in zip(
         network.state_dict().items(), plain.state_dict().values(), strict=True
     ):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6, msg=name)
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12, msg=name)
     assert [epoch.number for epoch in curve] == list(range(1, recipe.epochs + 1))
     for epoch, (loss, accuracy) in zip(curve, rows, strict=True):
-        assert epoch.train_loss == pytest.approx(loss, abs=1e-6)
+        assert epoch.train_loss == pytest.approx(loss, abs=1e-12)
         assert epoch.train_accuracy == accuracy
 
     # the validation figures are those of the trained network in evaluation mode
@@ -159,7 +177,7 @@ def test_every_step_is_that_of_a_plain_reference(recipe):
 
 @pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Recipe)][1:])
 def test_every_field_of_a_recipe_has_an_effect(field):
-    changed = {"epochs": 3, "batch_size": 4, "max_shift": 1, "seed": 6}
+    changed = {"epochs": 3, "batch_size": 4, "warm_up": 0.9, "max_shift": 1, "seed": 6}
     value = changed.get(field, getattr(UNUSUAL, field) / 2)
     data = bright_or_dark(12)
     first, _ = train(recipe=UNUSUAL, train_on=data)
@@ -172,7 +190,7 @@ def test_every_field_of_a_recipe_has_an_effect(field):
 
 def test_the_default_recipe_is_the_documented_one():
     assert dataclasses.astuple(Recipe()) == (
-        (64, 256, 256), 14, 250, 0.3, 0.2, 0.9, 1.2e-3, 8.0, 0.2, 3, 13
+        (64, 128, 256), 14, 125, 0.2, 0.2, 0.9, 1e-3, 0.1, 3, 0.5, 13
     )  # fmt: skip
 
 
@@ -202,49 +220,105 @@ def test_without_validation_the_curve_has_no_validation_figures():
 # ------------------------------------------------------------------ what it is made of
 
 
-def test_augmentation_shifts_and_mirrors_whole_images():
+def test_each_image_is_shifted_and_mirrored_for_itself():
     generator = torch.Generator().manual_seed(0)
-    image = torch.randint(256, (1, 3, 8, 8), generator=generator).to(torch.uint8)
-    mirrored = torch.arange(300) % 2 == 0
-    augmented = training.augment(image.expand(300, -1, -1, -1), mirrored, 1, generator)
-    assert augmented.shape == (300, 3, 8, 8)
-    assert augmented.dtype == torch.uint8
-    padded = pad(image.float(), [1] * 4, mode="reflect").to(torch.uint8)
-    crops = [
-        padded[..., down : down + 8, right : right + 8]
-        for down in range(3)
-        for right in range(3)
-    ]
+    image = torch.rand(3, 8, 8, generator=generator)
+    copies = image.expand(300, -1, -1, -1)
+    places = [[reflected(k + by, 8) for k in range(8)] for by in (-1, 0, 1)]
+    shifted = [image[:, rows][:, :, columns] for rows in places for columns in places]
+    flipped = [one.flip(2) for one in shifted]
+
+    def seen(**changes):
+        recipe = dataclasses.replace(UNUSUAL, max_shift=1, **changes)
+        found = training.augment(copies, recipe, generator)
+        assert found.shape == copies.shape and found.dtype == torch.float32
+        return [tuple(one.flatten().tolist()) for one in found]
 
     def distinct(images):
         return {tuple(one.flatten().tolist()) for one in images}
 
     # all nine of each, and nothing else
-    assert distinct(augmented[mirrored]) == distinct(crop.flip(-1) for crop in crops)
-    assert distinct(augmented[~mirrored]) == distinct(crops)
+    assert set(seen(mirrored=0.0)) == distinct(shifted)
+    assert set(seen(mirrored=1.0)) == distinct(flipped)
+    some = seen(mirrored=0.2)
+    assert set(some) == distinct(shifted + flipped)
+    count = sum(one in distinct(flipped) for one in some)
+    assert 39 <= count <= 81  # 60, within three standard deviations
+
+    still = dataclasses.replace(UNUSUAL, max_shift=0, mirrored=0.0)
+    assert torch.equal(training.augment(copies, still, generator), copies)
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():
-    recipe = Recipe(epochs=2, peak_learning_rate=0.3)
-    rates = [recipe.learning_rate(step, 5) for step in range(10)]
-    assert rates[:2] == pytest.approx([0.15, 0.3])
-    assert rates[2:] == pytest.approx([0.3 * (10 - step) / 8 for step in range(2, 10)])
-    assert recipe.learning_rate(10, 5) == recipe.learning_rate(11, 5) == 0
-    assert Recipe(epochs=1, warm_up=0.01).learning_rate(0, 3) == 0.3  # at once
-    assert Recipe(epochs=1, warm_up=1).learning_rate(1, 2) == 0.3  # never down
+    recipe = Recipe(epochs=2, peak_learning_rate=0.3, warm_up=0.2, momentum=0.8)
+    optimiser, schedule = training.optimiser_and_schedule(small_network(), recipe, 5)
+    rates = []
+    for _ in range(10):
+        [group] = optimiser.param_groups
+        rates.append(group["lr"])
+        assert (group["momentum"], group["nesterov"]) == (0.8, True)
+        assert group["weight_decay"] == recipe.weight_decay
+        optimiser.step()
+        schedule.step()
+    assert rates[:2] == pytest.approx([0.3 / 25, 0.3])
+    falling = [0.3 * (9 - step) / 8 for step in range(2, 10)]
+    assert rates[2:] == pytest.approx(falling, abs=1e-5)
+    assert rates == pytest.approx(reference_rates(recipe, 10), abs=1e-12)
 
 
-def test_biases_and_batchnorm_learn_faster_and_decay_alike():
+def test_every_parameter_learns():
     network = small_network()
-    network[0].weight.requires_grad_(False)
-    optimiser = training.make_optimiser(network, RECIPE)
-    weights, vectors = optimiser.param_groups
-    assert [p.ndim for p in weights["params"]] == [2]  # not the frozen one
-    assert [p.ndim for p in vectors["params"]] == [1] * 4
-    assert vectors["factor"] == RECIPE.vector_factor == 8 * weights["factor"]
-    for group in (weights, vectors):
-        assert group["weight_decay"] * group["factor"] == RECIPE.weight_decay
-        assert group["nesterov"] and group["momentum"] == RECIPE.momentum
+    optimiser, _ = training.optimiser_and_schedule(network, RECIPE, 3)
+    [group] = optimiser.param_groups
+    assert list(map(id, group["params"])) == list(map(id, network.parameters()))
+
+
+def test_an_epoch_meets_each_example_once_in_the_generators_order():
+    data = Examples(torch.arange(14.0).view(7, 2), torch.arange(7))
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(4))
+    cpu = torch.device("cpu")
+    for change, factor in ((None, 1), (lambda inputs: 3 * inputs, 3)):
+        generator = torch.Generator().manual_seed(4)
+        batches = list(training.shuffled(data, 3, generator, cpu, change))
+        assert [len(labels) for _, labels in batches] == [3, 3, 1]
+        assert torch.equal(torch.cat([labels for _, labels in batches]), order)
+        inputs = torch.cat([inputs for inputs, _ in batches])
+        assert torch.equal(inputs, factor * data.inputs[order])
+    images = Examples(torch.zeros(2, 3, 4, 4), torch.zeros(2))
+    [(batch, _)] = training.shuffled(images, 2, generator, cpu)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_epochs_means_are_over_images_and_reported_as_they_grow():
+    """A network that learns nothing, and a last batch that is smaller."""
+    network = nn.Linear(2, 2).eval()
+    nn.init.eye_(network.weight)
+    nn.init.zeros_(network.bias)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.0)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimiser)
+    logits = torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.9, 0.1]]).log()
+    labels, said = torch.tensor([0, 0, 0]), []
+    batches = [(logits[:2], labels[:2]), (logits[2:], labels[2:])]
+    loss, accuracy = training.train_epoch(
+        network, batches, optimiser, schedule, report=said.append
+    )
+    assert network.training
+    assert loss == pytest.approx(-math.log(0.8 * 0.4 * 0.9) / 3, abs=1e-6)
+    assert accuracy == pytest.approx(2 / 3)
+    assert said == ["loss 0.570, accuracy 50.0%", "loss 0.415, accuracy 66.7%"]
+    assert schedule.last_epoch == 2
+
+
+def test_the_inputs_are_made_once_for_all_epochs():
+    data, seen = bright_or_dark(1003), []
+
+    def transform(images):
+        seen.append(len(images))
+        return TRANSFORM(images)
+
+    recipe = Recipe(epochs=2, batch_size=500)
+    training.train_from_scratch(small_network(), recipe, data, None, transform)
+    assert seen == [1000, 3]
 
 
 def test_predictions_are_those_of_evaluation_mode_in_order():
@@ -280,6 +354,10 @@ def test_the_log_is_a_table(capsys):
     assert f"{training.EPOCH_HEADER}\n{training.format_epoch(epoch)}" == (
         "epoch   train loss  accuracy   validation loss  accuracy   seconds\n"
         "    3        1.235    98.77%             0.500    25.00%      61.3"
+    )
+    alone = Epoch(12, 0.5, 1.0, math.nan, math.nan, 5.0)
+    assert training.format_epoch(alone) == (
+        "   12        0.500   100.00%                 –         –       5.0"
     )
     _, curve = train(recipe=dataclasses.replace(RECIPE, epochs=2))
     lines = capsys.readouterr().out.splitlines()
@@ -410,16 +488,14 @@ def test_keep_trained_keeps_full_precision_unless_asked(tmp_path):
         nn.init.constant_(network.weight, 1 / 3)
         return [0.5], 2.0
 
-    trained = training.keep_trained("one", key, network, fit, folder=tmp_path)
+    trained = keep_trained("one", key, network, fit, folder=tmp_path)
     whole = key | make_key(half_precision=False)
     assert paths == [place("one.partial", whole, tmp_path)]
     assert trained.model.weight.item() == torch.tensor(1 / 3).item()
     assert (trained.history, trained.seconds) == ([0.5], 2.0)
     nn.init.zeros_(network.weight)
-    loaded = training.keep_trained("one", key, network, fit, folder=tmp_path)
+    loaded = keep_trained("one", key, network, fit, folder=tmp_path)
     assert loaded.loaded and loaded.model.weight.item() == torch.tensor(1 / 3).item()
-    half = training.keep_trained(
-        "one", key, network, fit, half=True, folder=tmp_path, anew=True
-    )
+    half = keep_trained("one", key, network, fit, half=True, folder=tmp_path, anew=True)
     assert half.model.weight.item() == torch.tensor(1 / 3).half().item()
     assert not half.loaded and len(paths) == 2

@@ -467,7 +467,6 @@ def vision(tmp_path, monkeypatch, scenes):
         (command, "train_task", train_task),
         (command, "start_weights", lambda: print("the weights")),
         (command, "time", SimpleNamespace(perf_counter=lambda: CLOCK.now)),
-        (command, "peak_memory_gib", lambda: 1.26),
         (command, "save_figure", save_figure),
         (overview, "choose", lambda scenes: scenes[:1]),
         (overview, "truths", draw("truths")),
@@ -507,7 +506,7 @@ def test_the_command_trains_measures_draws_records_and_writes(vision, capsys):
         "one: right 1.50, always no 1.50, 63 s",
         "two: right 2.40, always no 1.20, 63 s",
         "",
-        "34.1 minutes, 1.3 GiB at most",
+        "34.1 minutes",
         "answers/a.md brought up to date",
         "README.md brought up to date",
     ]

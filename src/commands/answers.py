@@ -3,7 +3,7 @@
 A Jinja template in `answer_templates/` holds the prose, and in it
 
     {{ transfer.test_accuracy | show(".2%") }}          a figure, in Python's format
-    {% if facts.official %} … {% else %} … {% endif %}  text that depends on some
+    {% if facts.scratch_ahead %} … {% else %} … {% endif %}  text that depends on some
 
 so that no figure is typed, and no sentence can outlive the figures that made it true.
 What the figures of question 3 imply is worked out in `facts.jinja`.
@@ -16,7 +16,7 @@ from pathlib import Path
 from jinja2 import Environment, UndefinedError
 
 from src import transfer_tables
-from src.analysis import DOUBTED_LABELS, Mistake
+from src.analysis import Mistake
 from src.common import pages
 from src.common.project import ROOT
 from src.common.results import read_results
@@ -28,7 +28,6 @@ README_TEMPLATE = "readme_results.md"
 #: Those of the walkthrough need not be there: it is not handed in.
 PAGES = sorted(p.name for p in TEMPLATES.glob("*.md") if p.name != README_TEMPLATE)
 RESULTS = "data/results.json"
-OFFICIAL_WEIGHTS = "resnet18_imagenet1k_v1"
 
 
 def render(figures: dict, root: Path = ROOT) -> dict[str, str]:
@@ -70,13 +69,8 @@ def _templates(folder: Path) -> Environment:
         "as_points": lambda recorded: [Point(**point) for point in recorded],
     }
     environment.globals |= {
-        "confusions": transfer_tables.confusions,
-        "doubted_labels": DOUBTED_LABELS,
         "mistake_rows": transfer_tables.mistake_rows,
-        "official_weights": OFFICIAL_WEIGHTS,
         "standin_weights": STANDIN_NAME,
-        "ratio": lambda a, b: max(a, b) / min(a, b),
-        "size_rows": transfer_tables.size_rows,
         "sizes_ahead": transfer_tables.sizes_ahead,
     }
     return environment

@@ -1,6 +1,6 @@
 """`python3 -m src benchmark`: what the shortcuts gain, as ratios.
 
-Epochs of question 3's head and three blocks; question 1's layer against nn.Conv2d.
+An epoch of question 3's head; question 1's layer against nn.Conv2d.
 """
 
 import argparse
@@ -23,12 +23,10 @@ def main(args: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python3 -m src benchmark")
     parser.add_argument("--images", type=int, default=1000, help="how many to time")
     count, pretrained = parser.parse_args(args).images, load_pretrained()
-    costs = conv_checks.benchmark()
-    ratios = {"time_ratio": costs.time_ratio, "memory_ratio": costs.memory_ratio}
     figures = {
         "provenance": machine.provenance(machine.pick_device()),
         "transfer": head_epochs(pretrained, count),
-        "convolution": ratios,
+        "convolution": conv_checks.ratios(conv_checks.benchmark()),
     }
     print(text := json.dumps(figures, indent=2))
     write_text(RESULTS.with_name("benchmark.json"), text + "\n")

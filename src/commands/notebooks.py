@@ -24,14 +24,9 @@ from tqdm import tqdm
 from src.common.files import write_text
 from src.common.project import ROOT
 
-#: The notebooks by their short names, in the order in which they run.
-NAMES = {
-    "q1": "q1_convolution.ipynb",
-    "q2": "q2_backpropagation.ipynb",
-    "q3": "q3_transfer_learning.ipynb",
-}
 #: Variables of every kernel; IPYTHONDIR is a new folder, without start-up files.
 VARIABLES = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "MPLBACKEND": "inline"}
+VARIABLES["JPY_SESSION_NAME"] = ""  # of a notebook in which the command was typed
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LINE = "{desc}: cell {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"
 EMPTY: dict = {}  # the data of a log without lines

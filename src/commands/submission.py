@@ -19,10 +19,10 @@ import nbformat
 from src.commands import answers, html_export
 from src.commands.checks import VIDEO_LINK, fill_in, link_problem, stale
 from src.commands.conclusions import doubts
-from src.commands.notebooks import NAMES, clean, flaws
+from src.commands.notebooks import clean, flaws
 from src.common.files import write_atomically
 from src.common.pages import templates, write_outdated
-from src.common.project import ROOT
+from src.common.project import NOTEBOOKS, ROOT
 from src.common.results import read_results
 from src.weights import STANDIN_NAME
 
@@ -73,7 +73,7 @@ class Submission:
 
     def add_notebook(self, short: str, figures: dict, rows: dict[str, str]) -> None:
         """Add a notebook, cleaned, with values, if any, in its first cell's rows."""
-        path = self.root / "notebooks" / NAMES[short]
+        path = self.root / "notebooks" / NOTEBOOKS[short]
         try:
             notebook = nbformat.read(path, as_version=4)
             foreign = clean(notebook)
@@ -108,8 +108,9 @@ class Submission:
             self.problems.append(problem)
         self.files["video_link.txt"] = f"{video}\n".encode()
         stand_in = weights == STANDIN_NAME
+        stems = {short: Path(name).stem for short, name in NOTEBOOKS.items()}
         shown = {"video": video, "weights": weights, "stand_in": stand_in}
-        shown["notebooks"] = {short: Path(name).stem for short, name in NAMES.items()}
+        shown["notebooks"] = stems
         template = templates(Path(__file__).parent).get_template
         if stand_in:
             self.warnings.append(template("stand_in_warning.txt").render(shown))
@@ -162,7 +163,7 @@ def prepare(root: Path, video="", name="", student_id="") -> Submission:
         figures |= read_results(root / "data/results.json")
     except (TypeError, ValueError) as error:
         submission.problems.append(f"data/results.json holds no results: {error}")
-    for short in NAMES:
+    for short in NOTEBOOKS:
         submission.add_notebook(short, figures, {"Name": name, "ID": student_id})
     if figures:
         submission.add_answers(figures)

@@ -78,11 +78,11 @@ def _source(thing: Callable) -> str:
     Of such a class Python before 3.13 knows no file, but of its methods it does.
     """
     if inspect.isclass(thing) and thing.__module__ == "__main__":
-        methods = filter(inspect.isfunction, vars(thing).values())
-        file = max(method.__code__.co_filename for method in methods)
-        for node in ast.walk(ast.parse("".join(linecache.getlines(file)))):
-            if isinstance(node, ast.ClassDef) and node.name == thing.__name__:
-                return ast.unparse(node)
+        methods = map(inspect.unwrap, filter(inspect.isfunction, vars(thing).values()))
+        for file in {method.__code__.co_filename for method in methods}:
+            for node in ast.walk(ast.parse("".join(linecache.getlines(file)))):
+                if isinstance(node, ast.ClassDef) and node.name == thing.__name__:
+                    return ast.unparse(node)
     return textwrap.dedent(inspect.getsource(thing))
 
 

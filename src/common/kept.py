@@ -24,10 +24,7 @@ State = dict[str, object]
 
 
 def make_key(
-    *,
-    code: Iterable[Callable] = (),
-    without: tuple = (),
-    **parts: object,
+    *, code: Iterable[Callable] = (), without: tuple = (), **parts: object
 ) -> Key:
     """The key of a result.
 
@@ -102,7 +99,10 @@ def kept(
                 return state
         others = [public, *folder.glob(f"{name}-{'?' * 12}.pt")]
         if not quiet and (changed := changes(key, others)):
-            print(f"{name}: computed anew, since {changed} changed", flush=True)
+            said = f"{name}: computed anew, since {changed} changed"
+            if committed and public.is_file():
+                said += f"; it goes into data/{folder.name}/, the committed one stays"
+            print(said, flush=True)
     state = compute()
     path = public if anew else path
     write_state(path, {"key": key, **state})

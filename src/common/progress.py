@@ -19,14 +19,12 @@ LOOK = "{desc}: {n_fmt}/{total_fmt} |{bar:10}| {elapsed}<{remaining}{postfix}"
 class LiveLog:
     """Finished lines, and below them one line that moves."""
 
-    def __init__(self, header: str = "", *, keep: bool = True) -> None:
-        """header: the first finished line. keep: whether to show finished lines."""
+    def __init__(self, *, keep: bool = True) -> None:
+        """keep: whether to show finished lines."""
         self._keep = keep
         self._lines: list[str] = []
         self._display = None  # made with the first text: an unused log shows nothing
         self._bar: tqdm | None = None
-        if header:
-            self.line(header)
 
     def line(self, text: str) -> None:
         """Add a finished line, above the live one if there is one."""

@@ -26,11 +26,28 @@ RESULTS = _MADE / "results.json"
 #: Figures that README and answers show.
 FIGURES = (_MADE if FAST else ANSWERS) / "figures"
 
+#: The notebooks by their short names, in the order in which they run.
+NOTEBOOKS = {
+    "q1": "q1_convolution.ipynb",
+    "q2": "q2_backpropagation.ipynb",
+    "q3": "q3_transfer_learning.ipynb",
+}
+
 #: Train the three-block network anew instead of loading its finished checkpoint.
 RETRAIN = os.environ.get("MAMAN13_RETRAIN") == "1"
 
 #: Every experiment is seeded with this, so that each can be repeated alone.
 SEED = 13
+
+
+def is_copy() -> bool:
+    """Whether a notebook of another name than ours runs: a trial, to record nothing.
+
+    VS Code tells the name, then Jupyter; where neither does, it is taken for ours.
+    """
+    path = getattr(sys.modules["__main__"], "__vsc_ipynb_file__", None)
+    name = Path(path or os.environ.get("JPY_SESSION_NAME", "")).name
+    return name.endswith(".ipynb") and name not in NOTEBOOKS.values()
 
 
 def require_packages() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from src.common.code import syntax_hash, text_hash
 from src.common.files import write_text
-from src.common.project import RESULTS, ROOT
+from src.common.project import RESULTS, ROOT, is_copy
 
 
 def read_results(path: Path = RESULTS) -> dict:
@@ -30,9 +30,13 @@ def read_results(path: Path = RESULTS) -> dict:
 def record_results(notebook: str, path: Path = RESULTS, **sections: dict) -> None:
     """Replace the given sections, keep all others, and note which code made them.
 
+    A copy of a notebook, in which something is tried, changes nothing and says so.
     notebook: its short name, "q1", "q2" or "q3".
     sections: one JSON-serialisable dict each, e.g. `convolution={...}`.
     """
+    if is_copy():
+        print("A trial: data/results.json and answers/figures/ stay as they are.")
+        return
     everything = read_results(path) | sections
     everything["code"] = everything.get("code", {}) | {notebook: imported_code()}
     everything["cells"] = everything.get("cells", {}) | {notebook: executed_cells()}

@@ -10,13 +10,3 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     sides = [":--", *("--:" if number else ":--" for number in numbers)]
     lines = [header, sides, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def side_by_side(columns: dict[str, dict[str, str]]) -> str:
-    """A Markdown table with a named column for each thing that is compared.
-
-    The columns are dicts of the same keys, which name the rows.
-    """
-    rows = next(iter(columns.values()))
-    body = [[row, *(column[row] for column in columns.values())] for row in rows]
-    return markdown_table(["", *columns], body)

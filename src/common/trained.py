@@ -21,6 +21,12 @@ class Trained:
     provenance: dict[str, str]  # versions, device and date of the training
     loaded: bool  # it was kept, rather than trained just now
 
+    @property
+    def made_with(self) -> str:
+        """When, on what and for how long it was trained, in one line."""
+        how = "{date}, torch {torch}, {device}".format(**self.provenance)
+        return f"trained in {self.seconds / 60:.0f} minutes ({how})"
+
 
 def keep_trained(
     name: str,

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from src.common.files import write_atomically
-from src.common.machine import peak_memory_gib
 from src.common.project import CACHE
 from src.vision_tasks import TASKS
 from src.vision_tasks.pages import guide, overview
@@ -92,7 +91,7 @@ def main(args: list[str]) -> int:
         }.items():
             save_figure(figure, folder / "figures" / f"{which}.png")
     minutes = (time.perf_counter() - started) / 60
-    print(f"\n{minutes:.1f} minutes, {peak_memory_gib():.1f} GiB at most")
+    print(f"\n{minutes:.1f} minutes")
     if options.fast:
         print("A trial on few scenes: nothing in answers/ was changed.")
         return 0
