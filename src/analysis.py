@@ -27,20 +27,6 @@ DOUBTED_LABELS = {
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Confidences in equal bins of [0, 1]; empty bins are left out.
-
-    confidence, accuracy, count: of each bin, in order of confidence.
-    ece: expected calibration error, in [0, 1].
-    """
-
-    confidence: tuple[float, ...]
-    accuracy: tuple[float, ...]
-    count: tuple[int, ...]
-    ece: float
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """A classifier on a set of images; accuracies in [0, 1], loss in nats an image."""
 
@@ -49,7 +35,7 @@ class Evaluation:
     loss: float
     class_accuracy: tuple[float, ...]
     confusion: Tensor  # int64 [C, C], rows true, columns predicted
-    calibration: Calibration
+    ece: float  # expected calibration error, in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -80,7 +66,7 @@ def evaluate(logits: Tensor, labels: Tensor) -> Evaluation:
         loss=cross_entropy(logits.double(), labels).item(),
         class_accuracy=tuple((confusion.diag() / confusion.sum(1)).tolist()),
         confusion=confusion,
-        calibration=calibrate(logits, labels),
+        ece=calibration_error(logits, labels),
     )
 
 
@@ -102,8 +88,8 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def calibrate(logits: Tensor, labels: Tensor, bins: int = 15) -> Calibration:
-    """How far confidence and accuracy agree.
+def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """How far confidence and accuracy differ (ECE), in [0, 1].
 
     Images are put into `bins` equal intervals by their confidence, the probability of
     the predicted class. ECE is the mean over images of |accuracy - confidence| of their
@@ -112,15 +98,10 @@ def calibrate(logits: Tensor, labels: Tensor, bins: int = 15) -> Calibration:
     _check(logits, labels)
     confidence, predicted = logits.double().softmax(1).max(1)
     correct = (predicted == labels).double()
-    # intervals are open below and closed above, as in the paper; empty ones drop out
+    # intervals are open below and closed above, as in the paper
     index = (confidence * bins).ceil().long().clamp(1, bins)
-    _, index, count = index.unique(return_inverse=True, return_counts=True)
-    mean_confidence = torch.bincount(index, confidence) / count
-    mean_accuracy = torch.bincount(index, correct) / count
-    gaps = (mean_accuracy - mean_confidence).abs()
-    means = tuple(mean_confidence.tolist()), tuple(mean_accuracy.tolist())
-    ece = (count * gaps).sum().item() / len(labels)
-    return Calibration(*means, tuple(count.tolist()), ece)
+    gaps = torch.bincount(index, correct) - torch.bincount(index, confidence)
+    return (gaps.abs().sum() / len(labels)).item()
 
 
 def most_confident_mistakes(logits: Tensor, labels: Tensor, count: int = 10) -> Tensor:

@@ -72,7 +72,7 @@ def dataset_class(*, sample: bool = FAST, root: str | Path = DATA) -> type[CIFAR
 
 
 def _embedded_sample(root: Path) -> type[CIFAR10]:
-    if found := faults(SampledCIFAR10, root):
+    if found := faults(SampledCIFAR10, root / "sample"):
         raise DataUnavailable(
             f"the embedded sample is damaged ({found}); restore it with "
             f"`git checkout -- {root.name}/{SampledCIFAR10.base_folder}`"

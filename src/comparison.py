@@ -33,7 +33,7 @@ def describe(
         "test_accuracy": evaluation.accuracy,
         "interval": evaluation.interval,
         "test_loss": evaluation.loss,
-        "ece": evaluation.calibration.ece,
+        "ece": evaluation.ece,
         "class_accuracy": dict(zip(classes, evaluation.class_accuracy, strict=True)),
         "seconds": seconds,
         "seconds_per_1000": 4 * of_250,

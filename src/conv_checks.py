@@ -20,9 +20,8 @@ from src.conv import Conv2d
 # Without this the profiler tells about its own start and stop on stderr.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
-# Processor time, which other programs don't add to, where its clock is fine enough.
-_fine = time.get_clock_info("process_time").resolution < 1e-4
-_seconds = time.process_time if _fine else time.perf_counter
+# Processor time, which other programs don't add to; Windows counts it too coarsely.
+_seconds = time.perf_counter if os.name == "nt" else time.process_time
 
 
 @dataclass(frozen=True)

@@ -149,12 +149,11 @@ def _three_windows(output: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
 
 def _labels(matrix: Sequence[Sequence[int]], padding: int = 0) -> list[list[str]]:
     """The numbers as text. `_windows_on` shades "0", which only padding shall be."""
-    labels = [[str(number) for number in row] for row in matrix]
-    for row in labels[padding : len(labels) - padding]:
-        for column in range(padding, len(row) - padding):
-            if row[column] == "0":
-                row[column] = "0 "
-    return labels
+    labels = np.array(matrix).astype(str)
+    height, width = labels.shape
+    inside = labels[padding : height - padding, padding : width - padding]
+    inside[inside == "0"] = "0 "
+    return labels.tolist()
 
 
 def filtered_image(image: np.ndarray, responses: dict[str, np.ndarray]) -> Figure:

@@ -9,12 +9,9 @@ where S, the shortcut, would be the identity, were it not that our blocks change
 shape: each halves height and width, so S averages 2x2 pixels and maps the channels by a
 1x1 convolution.
 
-The input is what the transfer model gets: a CIFAR-10 image of 32x32 pixels enlarged to
-224x224 (or 64x64). An enlargement holds no new information, so the first block begins
-by averaging it back to 32x32. Enlarging bilinearly and averaging back leaves the image
-but for a slight blur, of kernel (6, 37, 6)/49 along each axis for 224 pixels and
-(1, 6, 1)/8 for 64. Hence the cost of the network hardly depends on the enlargement, and
-weights trained at one size serve the other.
+The input is an image of 32x32 pixels enlarged to 224x224 (or 64x64), which the first
+block averages back. That leaves a slight blur, of kernel (6, 37, 6)/49 along each axis
+for 224 pixels and (1, 6, 1)/8 for 64: weights trained at one size serve the other.
 """
 
 import torch

@@ -25,10 +25,8 @@ from src.common.trained import Trained, keep_trained
 class Recipe:
     """All that decides what training from scratch gives, but for the data.
 
-    SGD with Nesterov momentum; the learning rate rises linearly from a twenty-fifth of
-    its peak, then falls linearly to zero: Smith and Topin (2017), "Super-convergence",
-    https://arxiv.org/abs/1708.07120. Label smoothing: Szegedy et al. (2015),
-    https://arxiv.org/abs/1512.00567.
+    The learning rate's rise and fall: Smith and Topin (2017), "Super-convergence",
+    https://arxiv.org/abs/1708.07120.
     """
 
     widths: tuple[int, int, int] = (8, 16, 16) if FAST else (64, 128, 256)
@@ -46,10 +44,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of a learning curve; accuracies in [0, 1], losses in nats an image.
-
-    The validation figures are nan where nothing was held out.
-    """
+    """One row of a learning curve; nan where nothing was held out for validation."""
 
     number: int
     train_loss: float
@@ -60,10 +55,9 @@ class Epoch:
 
 
 def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to `max_shift` pixels, and mirror some, at random.
+    """Shift each of the images [B, C, H, W] and mirror some, at random.
 
-    images: float [B, C, H, W], as is what is returned. What a shift uncovers shows the
-    image's reflection.
+    What a shift uncovers shows the image's reflection.
     """
     size, shift = images.shape[-1], recipe.max_shift
     framed = pad(images, [shift] * 4, mode="reflect")
@@ -87,7 +81,7 @@ def shuffled(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The data once, in random order, as batches of inputs and labels on the device.
 
-    change: what happens to the inputs of a batch first, such as augmentation.
+    change: what is done to a batch's inputs first.
     """
     for index in torch.randperm(len(data), generator=generator).split(batch_size):
         inputs = data.inputs[index]
@@ -105,10 +99,9 @@ def train_epoch(
     bfloat16: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> tuple[float, float]:
-    """One step for each batch; returns the mean loss in nats, and accuracy in [0, 1].
+    """One step for each batch; returns mean loss in nats and accuracy in [0, 1] so far.
 
-    Both are of the batches as they were met. report: told after each step, in words.
-    bfloat16: compute the convolutions with numbers of 16 bits (torch.autocast).
+    bfloat16: compute with numbers of 16 bits (torch.autocast). report: told, in words.
     """
     network.train()
     loss_sum, correct, seen = 0.0, 0, 0
@@ -132,10 +125,7 @@ def train_epoch(
 def predict(
     model: nn.Module, images: Tensor, transform: Transform, batch_size: int = 250
 ) -> Tensor:
-    """What the model makes of uint8 images, float32 on the CPU; sets evaluation mode.
-
-    images: [N, C, H, W], of which `transform` makes the model's input.
-    """
+    """What the model makes of uint8 images [N, C, H, W]; float32, on the CPU."""
     device = next(model.parameters(), torch.empty(0)).device  # a pooling has none
     model.eval()
     batches = (to_device(transform(some), device) for some in images.split(batch_size))
@@ -180,17 +170,13 @@ def train_from_scratch(
     partial: Path | None = None,
     log: LiveLog | None = None,
 ) -> list[Epoch]:
-    """Train `network` in place for `recipe.epochs` epochs; return its learning curve.
+    """Train `network` in place; return its learning curve, of the augmented images.
 
-    train, validation: uint8 images [N, 3, 32, 32] and their labels; validation, if any,
-        is measured after each epoch.
+    train, validation: uint8 images [N, 3, 32, 32] and their labels.
     transform: makes the network's input of them, for each image once: the random
         changes come after it.
     partial: where the state is kept after each epoch. If one is there, training goes on
-        from it, and ends up with exactly what an uninterrupted training gives. Its
-        name must tell the data and recipe, as that of `kept.place` does.
-    Training accuracy and loss are those of the epoch's augmented batches, as they were
-    seen during training; the loss includes label smoothing.
+        from it, and ends up with exactly what an uninterrupted training gives.
     """
     log = log or LiveLog()
     device = next(network.parameters()).device

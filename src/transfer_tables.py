@@ -1,6 +1,5 @@
 """Question 3's tables as rows of text, alike in the notebook and in the answers."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from src.analysis import DOUBTED_LABELS, Mistake
@@ -10,6 +9,7 @@ from src.experiments import Point
 from src.mistake_remarks import REMARKS
 
 SEEDS = ("seed 1", "seed 2")
+OF = {"en": "of", "he": "מתוך"}
 
 
 def mistake_rows(
@@ -35,26 +35,10 @@ def mistake_rows(
             name(classes[mistake.true]),
             name(classes[mistake.predicted]),
             f"{mistake.probability:.2%}",
-            f"{name(label)}, {votes} of 5" if votes else "",
+            f"{name(label)}, {votes} {OF[language]} 5" if votes else "",
             REMARKS[language].get(index, ""),
         ]
         rows.append(row)
-    return rows
-
-
-def confusions(mistakes: Iterable[Mistake]) -> list[tuple[tuple[int, int], int]]:
-    """Pairs of true and predicted label with their counts, the commonest first."""
-    return Counter((m.true, m.predicted) for m in mistakes).most_common()
-
-
-def size_rows(first: Sequence[Point], second: Sequence[Point]) -> list[list[str]]:
-    """For each size of two curves: images a class, seeds, both mean accuracies."""
-    rows = []
-    for a, b in zip(first, second, strict=True):
-        seeds = len(a.accuracies)
-        rows.append(
-            [f"{a.images_per_class:,}", f"{seeds}", f"{a.mean:.1%}", f"{b.mean:.1%}"]
-        )
     return rows
 
 
@@ -92,16 +76,13 @@ def ablation_table(accuracies: Mapping[str, Sequence[float]]) -> str:
 
 
 def size_table(curves: Mapping[str, Sequence[Point]]) -> str:
-    """For each size of two curves: images a class, and the accuracies of both."""
-    header = [
-        "images a class",
-        *(f"{name}, {s}" for name in curves for s in SEEDS),
-    ]
+    """Accuracies of each network's trainings, by the training images of each class."""
     rows = [
-        [f"{a.images_per_class:,}", *(f"{v:.1%}" for v in a.accuracies + b.accuracies)]
-        for a, b in zip(*curves.values(), strict=True)
+        [f"{points[0].images_per_class:,}"]
+        + [" and ".join(f"{v:.1%}" for v in point.accuracies) for point in points]
+        for points in zip(*curves.values(), strict=True)
     ]
-    return markdown_table(header, rows)
+    return markdown_table(["images a class", *curves], rows)
 
 
 def mistake_table(mistakes: Iterable[Mistake], classes: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Pre-trained ResNet-18 weights: ImageNet's official ones, or the best that can be had.
 
-Three sources, one small object, so that the code of a notebook is the same for all:
+Three sources, one small object:
 
 official    torchvision's `ResNet18_Weights.IMAGENET1K_V1` (the old `pretrained=True`)
 compressed  the same network in 1.7 MB (Stock et al., 2020), see `decompress`
@@ -49,8 +49,8 @@ class WeightsUnavailable(RuntimeError):
 class PretrainedWeights:
     """The parameters of a trained ResNet-18, and what one must know to use them.
 
-    mean, std: of each colour channel in [0, 1]; the inputs are normalised with them.
-    state_dict: float32, with the keys of torchvision's resnet18, head `fc` included.
+    state_dict: float32, with the keys of torchvision's resnet18, head `fc` included,
+        whose 1,000 outputs are ImageNet's classes in torchvision's order.
     """
 
     name: str
@@ -58,45 +58,32 @@ class PretrainedWeights:
     remark: str  # what is to be known of them, in a sentence for the reader
     top1: float | None  # published accuracy on ImageNet's validation images, in [0, 1]
     input_size: int  # height and width in pixels of the images they were trained on
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    categories: tuple[str, ...] = field(repr=False)  # what the head's outputs mean
     state_dict: dict[str, Tensor] = field(repr=False)
+    #: Of each colour channel in [0, 1]; the inputs are normalised with them.
+    mean: tuple[float, ...] = tuple(OFFICIAL.transforms().mean)
+    std: tuple[float, ...] = tuple(OFFICIAL.transforms().std)
 
     def build(self) -> ResNet:
         """A torchvision resnet18 with these weights, in eval mode."""
-        model = resnet18(num_classes=len(self.categories))
+        model = resnet18()
         model.load_state_dict(self.state_dict)
         return model.eval()
 
 
-def _imagenet(state: dict, **about: object) -> PretrainedWeights:
-    """Weights that take what the official ones take."""
-    preset = OFFICIAL.transforms()
-    return PretrainedWeights(
-        **about,
-        input_size=preset.crop_size[0],
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        categories=tuple(OFFICIAL.meta["categories"]),
-        state_dict=state,
-    )
-
-
 def _official(saved: dict) -> PretrainedWeights:
-    return _imagenet(
-        saved,
+    return PretrainedWeights(
         name="resnet18_imagenet1k_v1",
         provenance="torchvision's official ResNet18_Weights.IMAGENET1K_V1",
         remark="The weights in use are ImageNet's official ones; they put 69.76 % of "
         "ImageNet's validation images into the right class.",
         top1=0.6976,
+        input_size=224,
+        state_dict=saved,
     )
 
 
 def _compressed(saved: dict) -> PretrainedWeights:
-    return _imagenet(
-        decompress(saved),
+    return PretrainedWeights(
         name="resnet18_imagenet_compressed",
         provenance="ImageNet's ResNet-18, compressed to 1.7 MB (Stock et al., 2020)",
         remark="The weights in use are ImageNet's official ones after a compression to "
@@ -104,11 +91,12 @@ def _compressed(saved: dict) -> PretrainedWeights:
         "65.81 % of ImageNet's validation images into the right class, the originals "
         "69.76 %, so with those the new head may do somewhat better than here.",
         top1=0.6581,
+        input_size=224,
+        state_dict=decompress(saved),
     )
 
 
 def _standin(saved: dict) -> PretrainedWeights:
-    meta = saved["meta"]
     state = {  # stored in half precision; BatchNorm's integer counters stay integers
         name: value.float() if value.is_floating_point() else value
         for name, value in saved["state_dict"].items()
@@ -120,10 +108,7 @@ def _standin(saved: dict) -> PretrainedWeights:
         "a ResNet-18 trained by us at 64 × 64 pixels (data/weights/README.md), whose "
         "results must not be taken for those of ImageNet's weights.",
         top1=None,  # measured on other images than the others'
-        input_size=meta["input_size"],
-        mean=tuple(meta["mean"]),
-        std=tuple(meta["std"]),
-        categories=tuple(meta["categories"]),
+        input_size=64,
         state_dict=state,
     )
 
@@ -131,16 +116,14 @@ def _standin(saved: dict) -> PretrainedWeights:
 def decompress(compressed: dict[str, dict]) -> dict[str, Tensor]:
     """The state dict of a resnet18 whose layers were product-quantised.
 
-    The weight of a convolution or linear layer is a matrix, a row for each output. Each
-    row is cut into pieces of d numbers (a 3x3 filter of one input channel, or 4 numbers
-    of a 1x1 convolution or of the linear layer), and of each piece only the index of
-    the most similar of K "centroids" [K, d], the layer's codebook, is kept.
-    assignments: [pieces a row * outputs], first the first piece of all rows.
-    BatchNorm's running statistics are folded into its weight and bias, so the mean is 0
-    and the variance such that adding epsilon, 1e-5, gives 1.
-    Source: Stock, Joulin, Gribonval, Graham and Jégou, "And the bit goes down" (ICLR
-    2020), https://arxiv.org/abs/1907.05686; format: github.com/facebookresearch/
-    kill-the-bits. Raises KeyError or RuntimeError where the parts don't fit.
+    A layer's weight is a matrix, a row for each output. Each row is cut into pieces of
+    d numbers (9, a 3x3 filter of one input channel; 4 in other layers), and of a piece
+    only the index of the most similar of K "centroids" [K, d], the layer's codebook, is
+    kept. assignments: [pieces a row * outputs], first the first piece of all rows.
+    BatchNorm's running statistics are folded into its weight and bias: mean 0, and a
+    variance that makes 1 with epsilon, 1e-5. Raises KeyError or RuntimeError where the
+    parts don't fit. Source: Stock et al., "And the bit goes down" (ICLR 2020),
+    https://arxiv.org/abs/1907.05686, github.com/facebookresearch/kill-the-bits.
     """
     state = resnet18().state_dict()
     for name, layer in compressed.items():

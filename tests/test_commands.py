@@ -1,6 +1,5 @@
 """`python3 -m src ...` as a user types it, on a small project with fake data."""
 
-import errno
 import json
 import os
 import re
@@ -65,8 +64,7 @@ def test_run_executes_and_saves_all_three(project, command):
     ("args", "executed"),
     [
         (["--only", "q2"], {"q2"}),
-        (["--only", "q3,q1,q1", "--retrain"], {"q1", "q3"}),
-        (["--only", "q1", "--only", "q2"], {"q1", "q2"}),
+        (["--only", "q3", "q1", "q1", "--retrain"], {"q1", "q3"}),
     ],
 )
 def test_only_the_chosen_are_executed(project, command, args, executed):
@@ -140,9 +138,9 @@ def test_without_weights_the_reason_is_given(project, command):
 
 
 def test_an_unknown_notebook_is_refused(command):
-    result = command("run", "--only", "q2,q7")
+    result = command("run", "--only", "q2", "q7")
     assert result.returncode == 2
-    assert "--only takes q1, q2 and q3, not q7" in result.stdout
+    assert "argument --only: invalid choice: 'q7'" in result.stdout
 
 
 def test_fast_leaves_everything_as_it_is(project, command, make_notebook, tmp_path):
@@ -231,7 +229,7 @@ def test_flaws_are_pointed_out(project, command, make_notebook):
     )
     result = command("run", "--only", "q1")
     assert result.returncode == 0
-    assert "WARNING: q1_convolution.ipynb: cell 1 has error output" in result.stdout
+    assert "WARNING: q1_convolution.ipynb: left out of cell 1: " in result.stdout
     assert "UserWarning: ours" in result.stdout
     assert "cell 2 names a path of this machine" in result.stdout
 
@@ -347,21 +345,9 @@ def ready(monkeypatch):
     return asked
 
 
-@pytest.mark.parametrize(
-    "number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS]
-)
-def test_a_full_or_forbidden_disk_gives_one_line(ready, monkeypatch, number):
-    def refuse(*args, **options):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(commands.shutil, "copytree", refuse)
-    with pytest.raises(SystemExit, match=rf"^error: .*{os.strerror(number)}$"):
-        commands.main(["run", "--fast"])
-
-
 def test_an_unforeseen_error_is_not_hidden(ready, monkeypatch):
     def fail(*args, **options):
-        raise OSError(errno.EIO, "unforeseen")
+        raise OSError("unforeseen")
 
     monkeypatch.setattr(commands.shutil, "copytree", fail)
     with pytest.raises(OSError, match="unforeseen"):

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,21 +24,23 @@ def packages(monkeypatch):
     present = {"torch": "2.15.0", "jupyter": "1.1.1", "tqdm": "4.70.1"}
     monkeypatch.setattr(environment, "installed", present.get)
     monkeypatch.setattr(environment, "required", lambda path, everything: PINS)
-    monkeypatch.delenv(environment.RESTARTED, raising=False)
     return present
 
 
 @pytest.fixture
 def actions(monkeypatch):
-    """What `ensure` does, recorded instead of done."""
+    """What `ensure` does in a Python outside of .venv, recorded instead of done."""
     done = []
-    monkeypatch.setattr(environment, "make", lambda *args: done.append(("make", *args)))
-    monkeypatch.setattr(environment, "restart", lambda venv: done.append(venv))
+    for step in ("make", "install", "restart"):
+        monkeypatch.setattr(
+            environment, step, lambda path, step=step: done.append((step, path))
+        )
+    monkeypatch.setattr(environment, "VENV", ROOT / "no-such-folder")
     return done
 
 
 #: What `ensure` does where something is lacking.
-MADE = [("make", environment.VENV, environment.REQUIREMENTS), environment.VENV]
+MADE = [(step, ROOT / "no-such-folder") for step in ("make", "restart")]
 
 
 # What is there -----------------------------------------------------------------------
@@ -109,16 +112,12 @@ def test_notebooks_need_no_pytest(packages, actions, monkeypatch):
     assert actions == MADE
 
 
-def test_it_restarts_once_only(packages, actions, monkeypatch, tmp_path):
+def test_in_the_environment_it_installs(packages, actions, monkeypatch):
+    """So a command can't start itself for ever."""
     del packages["torch"]
-    monkeypatch.setattr(environment, "VENV", tmp_path)
-    environment.stamp(tmp_path).write_text("0")
-    monkeypatch.setenv(environment.RESTARTED, "1")
-    with pytest.raises(SetupError, match=r"torch still missing .* delete the folder"):
-        environment.ensure()
-    assert actions == []
-    assert not environment.stamp(tmp_path).exists()  # the next run installs again
-    assert environment.RESTARTED not in os.environ  # not inherited by notebooks, tests
+    monkeypatch.setattr(environment, "VENV", Path(sys.prefix))
+    environment.ensure()
+    assert actions == [("install", environment.REQUIREMENTS)]
 
 
 # Old Pythons -------------------------------------------------------------------------
@@ -209,7 +208,8 @@ def test_the_whole_way_from_a_bare_python(project, command, offline, tmp_path):
     assert second.returncode == 7
     assert second.stdout.splitlines() == [reached]  # nothing to do
 
-    environment.stamp(venv).unlink()  # interrupted while installing
+    for module in venv.rglob("notyetthere*"):  # interrupted while installing
+        shutil.rmtree(module) if module.is_dir() else module.unlink()
     third = command("benchmark", "--some", "arguments", **where)
     assert third.returncode == 7, third.stdout
     assert third.stdout.splitlines()[-1] == reached
@@ -222,35 +222,21 @@ def test_the_whole_way_from_a_bare_python(project, command, offline, tmp_path):
     assert "Traceback" not in fourth.stdout
 
 
-@pytest.mark.parametrize(
-    ("works", "commands"),
-    [
-        (False, ["venv", "pip"]),  # none, Python upgraded, or interrupted before pip
-        (True, ["pip"]),  # interrupted while installing
-    ],
-)
-def test_a_broken_environment_is_repaired(monkeypatch, tmp_path, works, commands):
+@pytest.mark.parametrize("works", [True, False])
+def test_a_broken_environment_is_made_anew(monkeypatch, tmp_path, works):
+    """Python was upgraded, say, or it was interrupted before pip was there."""
     called = []
 
     def succeeds(*command, show=False):
         if command[1] == "-c":
             return works
         assert show  # its output may say what is wrong
-        called.append(command[2])
+        called.append(command[2:])
         return True
 
     monkeypatch.setattr(environment, "succeeds", succeeds)
-    requirements = tmp_path / "requirements.txt"
-    requirements.write_text("tqdm==1.0\n")
-    environment.make(tmp_path, requirements)
-    assert called == commands
-    called.clear()
-    works = True
-    environment.make(tmp_path, requirements)
-    assert called == []  # whole
-    requirements.write_text("tqdm==1.1\n")
-    environment.make(tmp_path, requirements)
-    assert called == ["pip"]  # brought up to date
+    environment.make(tmp_path)
+    assert called == ([] if works else [("venv", "--clear", str(tmp_path))])
 
 
 def test_an_interpreter_that_does_not_start_is_no_error(tmp_path, capfd):
@@ -266,20 +252,17 @@ def test_an_interpreter_that_does_not_start_is_no_error(tmp_path, capfd):
 
 def test_without_a_network_pip_fails_with_a_reason(offline, tmp_path, capfd):
     offline.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    offline.setattr(environment, "python_of", lambda venv: Path(sys.executable))
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("neverheardof==1.0\n")
     with pytest.raises(SetupError, match=r"Check network, disk .* same command again"):
-        environment.make(tmp_path, requirements)
+        environment.install(requirements)
     assert "neverheardof" in capfd.readouterr().err  # pip's own message is shown
-    assert not environment.stamp(tmp_path).exists()
 
 
 def test_an_environment_that_cannot_be_made(monkeypatch, tmp_path):
     monkeypatch.setattr(environment, "succeeds", lambda *command, show=False: False)
-    (tmp_path / "requirements.txt").write_text("")
     with pytest.raises(SetupError, match="apt install python3-venv"):
-        environment.make(tmp_path / "venv", tmp_path / "requirements.txt")
+        environment.make(tmp_path / "venv")
 
 
 # Starting again ----------------------------------------------------------------------
@@ -293,7 +276,7 @@ def test_restart_replaces_this_process(monkeypatch, tmp_path):
     ((program, command, variables),) = called
     assert program == command[0] == str(environment.python_of(tmp_path))
     assert command[1:] == ["-m", "src", "run", "--fast"]
-    assert variables["PYTHONUTF8"] == variables[environment.RESTARTED] == "1"
+    assert variables["PYTHONUTF8"] == "1"
     assert variables["PATH"] == os.environ["PATH"]
 
 
@@ -302,7 +285,7 @@ def test_restart_where_processes_cannot_be_replaced(monkeypatch, tmp_path):
 
     def call(command, env):
         assert command == [str(tmp_path / "Scripts/python.exe"), "-m", "src", "test"]
-        assert env[environment.RESTARTED] == "1"
+        assert env["PYTHONUTF8"] == "1"
         signal.raise_signal(signal.SIGINT)
         return 7
 

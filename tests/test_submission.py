@@ -214,10 +214,6 @@ def written_to_stderr(root, short: str, text: str) -> None:
     change_notebook(root, short, lambda nb: nb.cells[1].outputs.append(output))
 
 
-def warned(root):
-    written_to_stderr(root, "q3", "/project/src/conv.py:7: UserWarning: careful\n")
-
-
 def edited(root):
     def change(content):
         content.cells[1].source += " + 1"
@@ -248,7 +244,6 @@ REFUSED = {
     "a notebook was not executed": (not_executed, r"q1_.*not all .*\[None\]", {"q1"}),
     "cells out of order": (out_of_order, r"q2_.*not all .*order: \[7, 6\]", {"q2"}),
     "a cell failed": (failed, "q3_.*cell 2 failed: ValueError: no", {"q3"}),
-    "a cell warned": (warned, "q3_.*cell 2 has error output: .*careful", {"q3"}),
     "the code was changed": (
         lambda root: write(root / "src/conv.py", MODULE.replace("= 1", "= 2")),
         r"q1_.*its outputs are older than src/conv\.py$",
@@ -292,11 +287,6 @@ REFUSED = {
     "an answer has a broken formula": (
         bad_formula,
         r"answers/q2\.he\.md as HTML: .*nosuchcommand",
-        set(),
-    ),
-    "an answer has an image from elsewhere": (
-        lambda root: write(root / "answers/q1.md", "![](https://example.org/a.png)"),
-        r"answers/q1\.md as HTML: the page needs https://example\.org/a\.png$",
         set(),
     ),
     "the weights are not there": (
@@ -381,7 +371,7 @@ def test_everything_wrong_is_said_at_once_and_nothing_is_written(
         spoil(root)
     (root / "notebooks/q2_backpropagation.ipynb").unlink()
     before = fingerprints(root)
-    assert submission.main(["--output", str(root / "out.zip")], root) == 1
+    assert submission.main([], root) == 1
     assert fingerprints(root) == before
     printed = capsys.readouterr().err
     assert printed.startswith("error: this can't be handed in yet:\n")
@@ -393,7 +383,7 @@ def test_everything_wrong_is_said_at_once_and_nothing_is_written(
         "no link to the video",
     ):
         assert printed.count(part) == 1, part
-    assert "`python3 -m src run --only q1,q3` helps, or, in Jupyter, to " in printed
+    assert "`python3 -m src run --only q1 q3` helps, or, in Jupyter, to " in printed
 
 
 # The link ----------------------------------------------------------------------------
@@ -469,8 +459,7 @@ def test_a_blank_name_and_id_are_warned_of(root, capsys):
 
     for short, change in (("q1", fill_in), ("q2", underline), ("q3", fill_in)):
         change_notebook(root, short, change)
-    output = str(root / "out.zip")
-    assert submission.main(["--video", VIDEO, "--output", output], root) == 0
+    assert submission.main(["--video", VIDEO], root) == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "WARNING" in x]
     assert line.startswith("WARNING: q2_backpropagation.ipynb: Name and ID blank in")
     assert "--name and --id" in line
@@ -514,8 +503,8 @@ def test_what_was_filled_in_stays_unless_another_is_given(root):
 
 def test_stand_in_weights_are_warned_of_loudly(root, capsys):
     change_results(root, provenance={"weights": STANDIN_NAME})
-    output = root / "out.zip"
-    assert submission.main(["--video", VIDEO, "--output", str(output)], root) == 0
+    output = root / "maman13.zip"
+    assert submission.main(["--video", VIDEO], root) == 0
     printed = capsys.readouterr().out
     assert "= WARNING =" in printed
     assert "STAND-IN weights" in printed
@@ -553,10 +542,10 @@ def test_conclusions_that_do_not_hold_are_warned_of(root, monkeypatch):
         "libgomp: Invalid value for environment variable OMP_NUM_THREADS\n",
         "/home/me/.venv/lib/torchvision/datasets/cifar.py:83: VisibleDeprecationWarning"
         ": dtype(): align should be passed\n  entry = pickle.load(f)\n",
-        "/tmp/ipykernel_7/1.py:2: FutureWarning: will be another name in torch 3\n",
+        "/project/src/conv.py:7: UserWarning: careful\n",
     ],
 )
-def test_what_the_machine_says_is_left_out(root, text):
+def test_what_was_written_to_stderr_is_left_out(root, text):
     written_to_stderr(root, "q2", text)
     found = prepare(root, VIDEO, "Dana", "1")
     assert (found.problems, found.outdated) == ([], set())
@@ -768,29 +757,18 @@ def test_every_link_in_the_zip_arrives(root):
     assert "| Question 3 | [q3_transfer" in readme and f"<{VIDEO}>" in readme
 
 
-def test_the_same_files_give_the_same_bytes(root, tmp_path):
+def test_the_zip_holds_the_bytes_that_were_prepared(root, tmp_path):
     files = prepare(root, VIDEO).files
     write_zip(tmp_path / "a.zip", files)
-    for path in root.rglob("*"):
-        os.utime(path, (1_700_000_000, 1_700_000_000))
-        path.chmod(0o777)
-    again = dict(reversed(prepare(root, VIDEO).files.items()))
-    write_zip(tmp_path / "b.zip", again)
-    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.testzip() is None
         assert archive.namelist() == sorted(files)
         assert {name: archive.read(name) for name in files} == files
-        for entry in archive.infolist():
-            assert entry.external_attr >> 16 == 0o100644
-            assert entry.date_time == (1980, 1, 1, 0, 0, 0)
-            assert entry.compress_type == zipfile.ZIP_DEFLATED
-    prepared = prepare(root, VIDEO + "2").files
-    write_zip(tmp_path / "c.zip", prepared)
-    assert (tmp_path / "a.zip").read_bytes() != (tmp_path / "c.zip").read_bytes()
+        sizes = [(entry.compress_size, entry.file_size) for entry in archive.filelist]
+    assert sum(packed for packed, _ in sizes) < sum(whole for _, whole in sizes)
 
 
-def test_by_default_it_lies_in_the_project(root, capsys):
+def test_it_lies_in_the_project(root, capsys):
     assert submission.main(["--video", VIDEO], root) == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "files," in x]
     assert line.startswith(str(root / "maman13.zip"))
@@ -799,8 +777,8 @@ def test_by_default_it_lies_in_the_project(root, capsys):
 
 
 def test_name_and_id_are_options(root, capsys):
-    output = root / "out.zip"
-    options = ["--video", VIDEO, "--output", str(output), "--name", "Noa", "--id", "7"]
+    output = root / "maman13.zip"
+    options = ["--video", VIDEO, "--name", "Noa", "--id", "7"]
     assert submission.main(options, root) == 0
     printed = capsys.readouterr().out
     assert "WARNING" not in printed
@@ -824,24 +802,16 @@ def test_an_answer_as_html_has_its_language_and_its_figure(root):
 
 
 def test_a_full_disk_leaves_the_old_zip(root, monkeypatch):
-    output = root / "out.zip"
-    write(output, "the old one")
+    write(root / "maman13.zip", "the old one")
     before = fingerprints(root)
 
     def fail(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", fail)
-    with pytest.raises(OSError, match="No space left"):  # one line in src.__main__
-        submission.main(["--video", VIDEO, "--output", str(output)], root)
+    with pytest.raises(OSError, match="No space left"):
+        submission.main(["--video", VIDEO], root)
     assert fingerprints(root) == before
-
-
-def test_a_folder_is_no_output(root, capsys):
-    with pytest.raises(SystemExit) as stop:
-        submission.main(["--video", VIDEO, "--output", str(root)], root)
-    assert stop.value.code == 2
-    assert "is a folder" in capsys.readouterr().err
 
 
 def test_it_is_a_command(monkeypatch):

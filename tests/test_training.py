@@ -149,7 +149,9 @@ def reference_training(network, recipe, data):
 
 
 @pytest.mark.parametrize("recipe", [UNUSUAL, Recipe(epochs=1, batch_size=7)])
-def test_every_step_is_that_of_a_plain_reference(recipe):
+def test_every_step_is_that_of_a_plain_reference(recipe, monkeypatch):
+    """In float64, but for the logits, which are taken in single precision."""
+    monkeypatch.setattr(training, "has_bfloat16", lambda device: False)
     torch.manual_seed(0)
     data, network = bright_or_dark(15), small_network().double()
     plain = small_network().double()
@@ -159,10 +161,10 @@ def test_every_step_is_that_of_a_plain_reference(recipe):
     for (name, mine), theirs in zip(
         network.state_dict().items(), plain.state_dict().values(), strict=True
     ):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12, msg=name)
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6, msg=name)
     assert [epoch.number for epoch in curve] == list(range(1, recipe.epochs + 1))
     for epoch, (loss, accuracy) in zip(curve, rows, strict=True):
-        assert epoch.train_loss == pytest.approx(loss, abs=1e-12)
+        assert epoch.train_loss == pytest.approx(loss, abs=1e-6)
         assert epoch.train_accuracy == accuracy
 
     # the validation figures are those of the trained network in evaluation mode
@@ -190,7 +192,7 @@ def test_every_field_of_a_recipe_has_an_effect(field):
 
 def test_the_default_recipe_is_the_documented_one():
     assert dataclasses.astuple(Recipe()) == (
-        (64, 128, 256), 14, 125, 0.2, 0.2, 0.9, 1e-3, 0.1, 3, 0.5, 13
+        (64, 128, 256), 24, 125, 0.2, 0.2, 0.9, 1e-3, 0.1, 3, 0.5, 13
     )  # fmt: skip
 
 
@@ -307,6 +309,39 @@ def test_an_epochs_means_are_over_images_and_reported_as_they_grow():
     assert accuracy == pytest.approx(2 / 3)
     assert said == ["loss 0.570, accuracy 50.0%", "loss 0.415, accuracy 66.7%"]
     assert schedule.last_epoch == 2
+
+
+def test_16_bits_are_used_where_they_are_fast(monkeypatch):
+    asked, losses = [], []
+
+    def train_epoch(*given):
+        asked.append(given[5])
+        return 0.0, 0.0
+
+    data, recipe = bright_or_dark(4), dataclasses.replace(RECIPE, epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_epoch", train_epoch)
+        for answer in (True, False):
+            patch.setattr(training, "has_bfloat16", lambda device, it=answer: it)
+            training.train_from_scratch(small_network(), recipe, data, None, TRANSFORM)
+    assert asked == [True, False]
+
+    torch.manual_seed(0)
+    network = small_network()
+    images, labels = TRANSFORM(data.inputs), data.labels
+    for bfloat16 in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), torch.no_grad():
+            logits = network.train()(images).float()
+        expected, _ = training.loss_and_accuracy(logits, labels)
+        optimiser = torch.optim.SGD(network.parameters(), lr=0.0)
+        schedule = torch.optim.lr_scheduler.ConstantLR(optimiser)
+        loss, _ = training.train_epoch(
+            network, [(images, labels)], optimiser, schedule, bfloat16=bfloat16
+        )
+        assert loss == pytest.approx(expected, abs=1e-6)
+        losses.append(loss)
+    assert 1e-5 < abs(losses[0] - losses[1]) < 0.05
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
 def test_the_inputs_are_made_once_for_all_epochs():

@@ -6,7 +6,6 @@ the installed packages without importing them.
 
 from __future__ import annotations  # an older Python gets as far as check_python
 
-import hashlib
 import importlib.metadata
 import os
 import re
@@ -22,8 +21,6 @@ REQUIREMENTS = ROOT / "requirements.txt"
 VENV = ROOT / ".venv"
 #: What a package that only bundles others is needed for; Colab has these without it.
 BUNDLES = {"jupyter": ("nbclient", "ipykernel")}
-#: Set for the restarted command, so that a failure cannot restart it for ever.
-RESTARTED = "MAMAN13_RESTARTED"
 
 
 class SetupError(RuntimeError):
@@ -33,18 +30,16 @@ class SetupError(RuntimeError):
 def ensure(*, everything: bool = False) -> None:
     """Return when this Python has the packages; otherwise continue in `.venv`.
 
-    It is made or finished if need be, then this very command starts again in it.
-    everything: also what the notebooks don't need. Raises SetupError.
+    It is made if need be, then this very command starts again in it, and installs
+    there what is missing. everything: also what the notebooks don't need.
+    Raises SetupError.
     """
-    restarted = os.environ.pop(RESTARTED, None)  # not for this command's children
-    if lacking := missing(required(REQUIREMENTS, everything)):
-        if restarted:
-            stamp(VENV).unlink(missing_ok=True)
-            raise SetupError(
-                f"{', '.join(lacking)} still missing in .venv after the installation: "
-                "delete the folder .venv and run the command again."
-            )
-        make(VENV, REQUIREMENTS)
+    if not missing(required(REQUIREMENTS, everything)):
+        return
+    if VENV.is_dir() and VENV.samefile(sys.prefix):
+        install(REQUIREMENTS)
+    else:
+        make(VENV)
         restart(VENV)
 
 
@@ -85,34 +80,30 @@ def python_of(venv: Path) -> Path:
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def stamp(venv: Path) -> Path:
-    """Written last: the hash of the requirements that are installed completely."""
-    return venv / "installed-requirements.sha256"
-
-
-def make(venv: Path, requirements: Path) -> None:
-    """Make `venv` with the requirements, as far as need be; raises SetupError."""
-    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
-    python = str(python_of(venv))
-    works = succeeds(python, "-c", "import pip")
-    if works and stamp(venv).is_file() and stamp(venv).read_text() == wanted:
+def make(venv: Path) -> None:
+    """Make a virtual environment if there is none that works; raises SetupError."""
+    if succeeds(str(python_of(venv)), "-c", "import pip"):
         return
-    if not works:  # there is none, or its Python is gone, or it was interrupted
-        print("Making the environment .venv ...", flush=True)
-        if not succeeds(sys.executable, "-m", "venv", "--clear", str(venv), show=True):
-            raise SetupError(
-                "could not make .venv: the reason is above. On Debian or Ubuntu, "
-                "`sudo apt install python3-venv` may be needed first."
-            )
+    # there is none, or its Python is gone, or it was interrupted
+    print("Making the environment .venv ...", flush=True)
+    if not succeeds(sys.executable, "-m", "venv", "--clear", str(venv), show=True):
+        raise SetupError(
+            "could not make .venv: the reason is above. On Debian or Ubuntu, "
+            "`sudo apt install python3-venv` may be needed first."
+        )
+
+
+def install(requirements: Path) -> None:
+    """Install the requirements into this Python; raises SetupError."""
     print("Installing packages into .venv (once, minutes, up to 6 GB) ...", flush=True)
-    pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "-r")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-r")
     if not succeeds(*pip, str(requirements), show=True):
         raise SetupError(
             "could not install the packages: pip's message is above. Check network, "
             f"disk ({shutil.disk_usage(ROOT).free / 1e9:.1f} GB free), and that "
             "this is Python 3.11 to 3.13. Then run the same command again: it goes on."
         )
-    stamp(venv).write_text(wanted, encoding="ascii")
+    importlib.invalidate_caches()
 
 
 def succeeds(*command: str, show: bool = False) -> bool:
@@ -128,7 +119,7 @@ def succeeds(*command: str, show: bool = False) -> bool:
 def restart(venv: Path) -> None:
     """Run this command again, in `venv`; does not return."""
     command = [str(python_of(venv)), "-m", "src", *sys.argv[1:]]
-    variables = os.environ | {"PYTHONUTF8": "1", RESTARTED: "1"}
+    variables = os.environ | {"PYTHONUTF8": "1"}
     sys.stdout.flush()
     if os.name == "nt":  # execve returns at once there
         signal.signal(signal.SIGINT, lambda *_: None)  # the child has Ctrl-C, too

@@ -25,10 +25,6 @@ class FormulaError(ValueError):
     """A formula that can't be converted; the text shows it."""
 
 
-class NotSelfContained(ValueError):
-    """The page would need other files or the network to be shown."""
-
-
 def page_to_html(markdown: str, language: str = "en", folder: Path = Path()) -> str:
     """A whole page of a Markdown text, with its images in `folder`."""
     cell = v4.new_markdown_cell(markdown, id="page")
@@ -36,24 +32,12 @@ def page_to_html(markdown: str, language: str = "en", folder: Path = Path()) -> 
 
 
 def notebook_to_html(notebook: NotebookNode, language="en", folder=Path()) -> str:
-    """A whole page of a notebook. Both raise FormulaError and NotSelfContained."""
+    """A whole page of a notebook. Both raise FormulaError."""
     renderer = _Renderer(escape=False, embed_images=True, path=str(folder))
     template = str(Path(__file__).with_name("page.html.j2"))
     exporter = HTMLExporter(template_file=template, language_code=language)
     exporter.register_filter("markdown2html", MarkdownWithMath(renderer).render)
-    html, _ = exporter.from_notebook_node(notebook, {"css": COLOURS})
-    if needed := external_resources(html):
-        raise NotSelfContained(f"the page needs {', '.join(needed)}")
-    return html
-
-
-def external_resources(html: str) -> list[str]:
-    """What a browser would load to show this page; not links that one may follow."""
-    soup = BeautifulSoup(html, "html.parser")
-    found = [tag.get("src", tag.get("href")) for tag in soup.select("[src],link[href]")]
-    styles = [tag.get("style", tag.text) for tag in soup.select("style,[style]")]
-    found += re.findall(r"(?:url\(|@import)\s*['\"]?([^'\")]+)", "\n".join(styles))
-    return [address for address in found if not address.startswith("data:")]
+    return exporter.from_notebook_node(notebook, {"css": COLOURS})[0]
 
 
 class _Renderer(IPythonRenderer):  # names and parameters of methods are mistune's
@@ -67,12 +51,9 @@ class _Renderer(IPythonRenderer):  # names and parameters of methods are mistune
         return mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", block=True)
 
     def heading(self, text: str, level: int, **attributes: object) -> str:
-        """A heading with the ids to which Jupyter's and GitHub's links lead."""
-        jupyter = BeautifulSoup(text, "html.parser").text.strip().replace(" ", "-")
-        github = re.sub(r"[^\w-]", "", jupyter.lower())
-        alias = f'<a id="{github}"></a>' if github != jupyter else ""
-        start = f'<h{level} id="{escape(jupyter)}"{_direction(text)}>'
-        return f"{start}{alias}{text}</h{level}>\n"
+        """A heading with the id that Jupyter gives it."""
+        name = BeautifulSoup(text, "html.parser").text.strip().replace(" ", "-")
+        return f'<h{level} id="{escape(name)}"{_direction(text)}>{text}</h{level}>\n'
 
     def inline_html(self, html: str) -> str:
         return html  # a tag comes alone: its text and closing tag follow

@@ -29,11 +29,6 @@ VARIABLES = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "MPLBACKEND": "inline"}
 VARIABLES["JPY_SESSION_NAME"] = ""  # of a notebook in which the command was typed
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LINE = "{desc}: cell {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"
-EMPTY: dict = {}  # the data of a log without lines
-#: A warning of Python at a line of ours; those of deprecation depend on versions.
-OUR_WARNING = re.compile(
-    r"(?:\bsrc[\\/]|ipykernel_)\S*\.py:\d+: (?:User|Runtime)Warning"
-)
 #: Folders that tell on whose machine a notebook ran.
 PRIVATE_FOLDERS = r"/(?:home|root|tmp|work|Users|private|content)\b|[A-Z]:\\+Users"
 
@@ -62,13 +57,9 @@ def execute(path: Path, environment: dict[str, str] | None = None) -> Execution:
     except Exception as error:  # of whatever kind malformed content leads to
         raise NotebookFailed(f"{path} is no valid notebook: restore it") from error
     started = time.monotonic()
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()  # before the work, not after it
-        cells = _run(notebook, path, environment or {})
-        found = clean(notebook) + flaws(notebook)
-        write_text(path, nbformat.writes(notebook) + "\n")
-    except OSError as error:
-        raise NotebookFailed(f"{path.name} could not be saved: {error}") from error
+    cells = _run(notebook, path, environment or {})
+    found = clean(notebook) + flaws(notebook)
+    write_text(path, nbformat.writes(notebook) + "\n")
     return Execution(cells, time.monotonic() - started, tuple(found))
 
 
@@ -123,27 +114,21 @@ def _is_executed(cell: NotebookNode) -> bool:
 def clean(notebook: NotebookNode) -> list[str]:
     """Remove what differs between machines or runs; a sentence for each text of it.
 
-    These are metadata, empty logs, and what libraries, but not we, wrote to stderr.
-    Pieces of one stream are joined, without lines overwritten by a carriage return.
+    These are metadata, empty logs, and what was written to stderr. Pieces of one
+    stream are joined, without lines overwritten by a carriage return.
     """
     preprocessors.ClearMetadataPreprocessor().preprocess(notebook, {})
     notebook.metadata.kernelspec = KERNEL
     code = {n: c for n, c in enumerate(notebook.cells, 1) if c.cell_type == "code"}
     for cell in code.values():
-        cell.outputs = [out for out in cell.outputs if out.get("data") != EMPTY]
+        cell.outputs = [out for out in cell.outputs if out.get("data") != {}]
     preprocessors.CoalesceStreamsPreprocessor().preprocess(notebook, {})
     left_out = []
     for number, cell in code.items():
-        foreign = [out for out in cell.outputs if _is_foreign(out)]
-        cell.outputs = [out for out in cell.outputs if out not in foreign]
-        left_out += [f"left out of cell {number}: {o.text.strip()}" for o in foreign]
+        errors = [out for out in cell.outputs if out.get("name") == "stderr"]
+        cell.outputs = [out for out in cell.outputs if out not in errors]
+        left_out += [f"left out of cell {number}: {o.text.strip()}" for o in errors]
     return left_out
-
-
-def _is_foreign(output: NotebookNode) -> bool:
-    """Whether it is error output that tells of this machine rather than of our code."""
-    text = output.get("text", "")
-    return output.get("name") == "stderr" and not OUR_WARNING.search(text)
 
 
 def flaws(notebook: NotebookNode) -> list[str]:
@@ -161,8 +146,6 @@ def flaws(notebook: NotebookNode) -> list[str]:
             text += "".join(f"\n{shown[kind]}" for kind in shown if kind != "image/png")
             if output.output_type == "error":
                 found.append(f"cell {number} failed: {output.ename}: {output.evalue}")
-            if output.get("name") == "stderr":
-                found.append(f"cell {number} has error output: {output.text.strip()}")
         if path := private.search(text):
             found.append(f"cell {number} names a path of this machine: {path[0]}")
     return found

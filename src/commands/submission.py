@@ -66,7 +66,7 @@ class Submission:
         self.files[name] = data
         try:
             html = to_html(*source)
-        except (html_export.FormulaError, html_export.NotSelfContained) as error:
+        except html_export.FormulaError as error:
             self.problems.append(f"{name} as HTML: {error}")
         else:
             self.files[str(PurePosixPath(name).with_suffix(".html"))] = html.encode()
@@ -108,9 +108,8 @@ class Submission:
             self.problems.append(problem)
         self.files["video_link.txt"] = f"{video}\n".encode()
         stand_in = weights == STANDIN_NAME
-        stems = {short: Path(name).stem for short, name in NOTEBOOKS.items()}
         shown = {"video": video, "weights": weights, "stand_in": stand_in}
-        shown["notebooks"] = stems
+        shown["notebooks"] = {q: Path(name).stem for q, name in NOTEBOOKS.items()}
         template = templates(Path(__file__).parent).get_template
         if stand_in:
             self.warnings.append(template("stand_in_warning.txt").render(shown))
@@ -122,13 +121,10 @@ def main(args: list[str], root: Path = ROOT) -> int:
     """Check and pack the project in `root`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m src submit", description=__doc__)
     parser.add_argument("--video", metavar="URL", help=f"else that in {VIDEO_LINK}")
-    parser.add_argument("--output", metavar="ZIP", type=Path, help="else maman13.zip")
     parser.add_argument("--name", help="your name, for the top of the notebooks")
     parser.add_argument("--id", help="your ID, for the top of the notebooks")
-    parser.set_defaults(output=root / "maman13.zip", video="", name="", id="")
+    parser.set_defaults(video="", name="", id="")
     options = parser.parse_args(args)
-    if options.output.is_dir():
-        parser.error(f"--output {options.output} is a folder; name a file in it")
 
     submission = prepare(root, options.video, options.name, options.id)
     for warning in submission.warnings:
@@ -136,7 +132,7 @@ def main(args: list[str], root: Path = ROOT) -> int:
     if submission.problems:
         said = ["error: this can't be handed in yet:", *submission.problems]
         print("\n  - ".join(said), file=sys.stderr)
-        if only := ",".join(sorted(submission.outdated)):
+        if only := " ".join(sorted(submission.outdated)):
             print(
                 f"`python3 -m src run --only {only}` helps, or, in Jupyter, to restart "
                 "the kernel, run all cells and save.",
@@ -145,9 +141,10 @@ def main(args: list[str], root: Path = ROOT) -> int:
         return 1
     for page in write_outdated(submission.pages, root):
         print(f"{page} brought up to date with data/results.json")
-    write_zip(options.output, submission.files)
-    size = options.output.stat().st_size / 1e6
-    print(f"{options.output}: {len(submission.files)} files, {size:.1f} MB")
+    output = root / "maman13.zip"
+    write_zip(output, submission.files)
+    size = output.stat().st_size / 1e6
+    print(f"{output}: {len(submission.files)} files, {size:.1f} MB")
     return 0
 
 
@@ -187,13 +184,11 @@ def _belongs(path: Path) -> bool:
 
 
 def write_zip(path: Path, files: dict[str, bytes]) -> None:
-    """Write a ZIP, atomically; the same files give the same bytes."""
+    """Write a ZIP, atomically."""
 
     def write(stream: BinaryIO) -> None:
-        with zipfile.ZipFile(stream, "w") as archive:
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in sorted(files):
-                entry = zipfile.ZipInfo(name)  # of 1 January 1980
-                entry.external_attr = 0o100644 << 16  # anyone may read it
-                archive.writestr(entry, files[name], zipfile.ZIP_DEFLATED)
+                archive.writestr(name, files[name])
 
     write_atomically(path, write)

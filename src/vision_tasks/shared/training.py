@@ -16,6 +16,7 @@ from src.training import to_device
 from src.vision_tasks.shared.encoder import start_weights
 from src.vision_tasks.shared.task import Task, TaskRecipe
 from src.vision_tasks.street.scenes import Scenes
+from src.weights import SOURCES
 
 #: Steps between two checkpoints, and two lines of the log.
 ROUND = 50
@@ -64,7 +65,7 @@ def task_key(task: Task, scenes: Scenes, recipe: TaskRecipe) -> Key:
     """All that a training depends on."""
     start = {}
     if recipe.pretrained:
-        start["pre-trained_weights"] = start_weights().sha256
+        start["pre-trained_weights"] = SOURCES["standin"].sha256
     return make_key(
         recipe=recipe,
         scenes=scenes,
