@@ -21,31 +21,31 @@ def q2_equal(r: Results) -> None:
 
 
 def q3_blocks_more_accurate(r: Results) -> None:
-    """Given all images, the three blocks are more accurate (q3, answers/q3.md)."""
+    """Given all images, the three blocks are more accurate (answers/q3.md)."""
     assert r.scratch.interval[0] > r.transfer.interval[1]
     head, blocks = (curve[-1].accuracies for curve in vars(r.data_efficiency).values())
     assert min(blocks) > max(head)
 
 
 def q3_blocks_smaller(r: Results) -> None:
-    """The three blocks are smaller and need fewer operations (q3, answers/q3.md)."""
+    """The three blocks are smaller and need fewer operations (answers/q3.md)."""
     assert r.scratch.parameters < r.transfer.parameters
     assert r.scratch.multiply_adds < r.transfer.multiply_adds / 2
 
 
 def q3_head_calibrated(r: Results) -> None:
-    """The head's probabilities are the better ones (q3, answers/q3.md)."""
+    """The head's probabilities are the better ones (answers/q3.md)."""
     assert r.transfer.ece < r.scratch.ece
 
 
 def q3_head_ahead_with_few(r: Results) -> None:
-    """With few labelled images the head is ahead (q3, answers/q3.md)."""
+    """With few labelled images the head is ahead (answers/q3.md)."""
     head, blocks = (curve[0].accuracies for curve in vars(r.data_efficiency).values())
     assert min(head) > max(blocks)
 
 
 def q3_ingredients_help(r: Results) -> None:
-    """Shifts and mirror images help, no other change gains much (q3, appendix)."""
+    """Shifting and mirroring help (notebooks/q3_transfer_learning.ipynb)."""
     means = {what: sum(two) / len(two) for what, two in vars(r.ablation).items()}
     chosen = means.pop("the recipe as it is")
     assert means["images not shifted"] < chosen > means["images not mirrored"]
@@ -53,7 +53,7 @@ def q3_ingredients_help(r: Results) -> None:
 
 
 def q3_two_views_help(r: Results) -> None:
-    """Image and mirror image averaged are a little better (q3, appendix)."""
+    """Asking twice helps a little (notebooks/q3_transfer_learning.ipynb)."""
     assert r.scratch.test_accuracy_mirror_averaged > r.scratch.test_accuracy
 
 
