@@ -439,7 +439,7 @@ def test_no_training_depends_on_what_measures_or_draws(monkeypatch, scenes, name
 
 def test_it_trains_anew_and_says_what_changed(tmp_path, monkeypatch, capsys, scenes):
     weights = SimpleNamespace(sha256="1")
-    monkeypatch.setattr(training, "start_weights", lambda: weights)
+    monkeypatch.setattr(training, "SOURCES", {"standin": weights})
     short = replace(RECIPE, steps=1)
     started = replace(short, pretrained=True)
 
