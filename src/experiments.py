@@ -129,10 +129,7 @@ def ablation(
     transform: Transform,
     **options: object,
 ) -> dict[str, tuple[float, ...]]:
-    """Validation accuracies, one a seed, of short trainings, by what is done otherwise.
-
-    All are alike but for that: a network half as wide, a tenth of the images.
-    """
+    """Validation accuracies of short trainings, one a seed, by what is otherwise."""
     accuracies = {}
     for number, (what, changes) in enumerate(ABLATION.items()):
         own = replace(recipe, widths=ABLATION_WIDTHS, epochs=ABLATION_EPOCHS, **changes)
@@ -154,11 +151,7 @@ def ablation(
 def head_accuracy(
     train: Examples, validation: Examples, test: Examples, name: str = "head-search"
 ) -> float:
-    """Test accuracy, in [0, 1], of a new head on features of a frozen network.
-
-    All three hold features. Learning rate and weight decay are chosen on `validation`,
-    for each training set anew; at least 300 steps are taken.
-    """
+    """Test accuracy, in [0, 1], of a new head on features, chosen on `validation`."""
     steps_an_epoch = math.ceil(len(train) / HeadRecipe.batch_size)
     epochs = max(HeadRecipe.epochs, math.ceil(300 / steps_an_epoch))
     best = search(train, validation, epochs=epochs, name=name)[0].recipe

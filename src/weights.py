@@ -145,16 +145,12 @@ def decompress(compressed: dict[str, dict]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Source:
-    """A file of weights: in `data/weights/`, or else in torch.hub's cache.
-
-    sha256: what its SHA-256 begins with. url: where it can be had; None if it comes
-    with the project. read: what `torch.load` gives, as weights.
-    """
+    """A file of weights: in `data/weights/`, or else in torch.hub's cache."""
 
     file: str
-    sha256: str
-    url: str | None
-    read: Callable[[dict], PretrainedWeights]
+    sha256: str  # its beginning
+    url: str | None  # None if it comes with the project
+    read: Callable[[dict], PretrainedWeights]  # of what torch.load gives
 
     def find(self, allow_download: bool) -> Path:
         """The path of the file, checked; SourceFailed or OSError without one.

@@ -616,7 +616,7 @@ def cell(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", main)
 
     def execute(source):
-        name = f"/tmp/ipykernel_1/{next(numbers)}.py"
+        name = f"/cells/ipykernel_1/{next(numbers)}.py"
         entry = (len(source), None, source.splitlines(keepends=True), name)
         monkeypatch.setitem(linecache.cache, name, entry)
         exec(compile(source, name, "exec"), vars(main))
